@@ -1,0 +1,26 @@
+"What every test shares: few threads, no progress bars, and a browser if there is one"
+import os
+import shutil
+
+os.environ.setdefault('OMP_NUM_THREADS', '2')
+os.environ.setdefault('TEXTNB_PROGRESS', '0')
+os.environ.setdefault('MPLBACKEND', 'agg')
+
+import pytest  # noqa: E402
+
+FLAGS = '--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync'
+
+def find_browser():
+    "Chromium's path: the one named in `CHROMIUM`, or the first on the path"
+    names = [os.environ.get('CHROMIUM'), 'chromium', 'chromium-browser', 'google-chrome']
+    return next(filter(None, (shutil.which(n) for n in names if n)), None)
+
+@pytest.fixture(scope='session')
+def chromium():
+    "The path of a browser; a test that asks for it is skipped where there is none"
+    return find_browser() or pytest.skip('no browser: install chromium, or name one in the variable CHROMIUM')
+
+@pytest.fixture(scope='session')
+def browser_type_launch_args(chromium):
+    "For pytest-playwright, whose `page` fixture then opens that browser"
+    return dict(executable_path=chromium, args=FLAGS.split())
