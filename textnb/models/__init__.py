@@ -1,0 +1,5 @@
+"The encoders, their heads, and the functions that put the two together"
+
+from textnb.models.layers import *
+from textnb.models.awd_lstm import *
+from textnb.models.build import *
