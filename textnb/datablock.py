@@ -7,9 +7,10 @@ Docs: https://textnb.github.io/textnb/datablock.html.md"""
 # %% auto #0
 __all__ = ['text_extensions', 'open_text', 'read_table', 'find_cols', 'no_missing', 'text_values', 'ItemBase', 'Text', 'Category',
            'MultiCategory', 'FloatItem', 'TextProcessor', 'ReadTexts', 'Processor', 'OpenFileProcessor',
-           'TokenizeProcessor', 'NumericalizeProcessor', 'as_items', 'ItemList', 'TextList', 'text_files', 'ItemLists',
-           'LabelItems', 'sorted_classes', 'CategoryList', 'MultiCategoryList', 'FloatList', 'EmptyLabelList',
-           'LMLabelList', 'label_class', 'LabelList', 'LabelLists', 'LMTextList']
+           'TokenizeProcessor', 'NumericalizeProcessor', 'SPProcessor', 'train_subwords', 'as_items', 'ItemList',
+           'TextList', 'text_files', 'split_rng', 'ItemLists', 'LabelItems', 'sorted_classes', 'CategoryList',
+           'MultiCategoryList', 'FloatList', 'EmptyLabelList', 'LMLabelList', 'label_class', 'LabelList', 'LabelLists',
+           'LMTextList']
 
 # %% ../nbs/03b_datablock.ipynb #d45b8501
 import copy,difflib,os,re,warnings
@@ -171,7 +172,7 @@ class FloatItem(ItemBase):
     "A number, or several"
     def __float__(self): return float(self.data)
 
-# %% ../nbs/03b_datablock.ipynb #a629a7d4
+# %% ../nbs/03b_datablock.ipynb #b6297c2f
 class TextProcessor:
     "Settings for turning texts into ids, the same in training and in prediction"
     def __init__(self,
@@ -185,14 +186,14 @@ class TextProcessor:
         enc:str='utf-8', # encoding of files
         n_workers:int|None=None, # processes that tokenize
         cache=None, # folder to keep the ids in, so that the same texts are not tokenized again
-        train_tokenizer=None, # function from the training texts to a `Tokenizer`, for sub-words
+        train_tokenizer=None, # function from the training texts to a `Tokenizer` and its `Vocab`, for sub-words
     ):
         if isinstance(tokenizer, BaseTokenizer) or isinstance(tokenizer, type): tokenizer = Tokenizer(tokenizer)
         self.tokenizer,self.max_vocab,self.min_freq,self.mark_fields = Tokenizer() if tokenizer is None else tokenizer,max_vocab,min_freq,mark_fields
         self.vocab = Vocab(vocab) if isinstance(vocab, (list,tuple)) else vocab
         self.include_bos,self.include_eos,self.enc,self.n_workers,self.cache,self.train_tokenizer = include_bos,include_eos,enc,n_workers,cache,train_tokenizer
 
-# %% ../nbs/03b_datablock.ipynb #b8778a5c
+# %% ../nbs/03b_datablock.ipynb #857337a9
 class ReadTexts:
     "Documents that are read when somebody goes through them"
     def __init__(self,
@@ -213,8 +214,10 @@ def fit(self:TextProcessor,
     items, # the training texts
 )->TokenStore: # their ids
     "Make the vocabulary from `items`, unless there is one, and their ids"
+    if self.train_tokenizer is not None:
+        self.tokenizer,self.vocab = self.train_tokenizer(ReadTexts(items, self.enc))
+        self.train_tokenizer = None
     if self.vocab is not None: return self.encode(items)
-    if self.train_tokenizer is not None: self.tokenizer,self.train_tokenizer = self.train_tokenizer(ReadTexts(items, self.enc)),None
     store,self.vocab = build_store(ReadTexts(items, self.enc), tokenizer=self.tokenizer, max_vocab=self.max_vocab, min_freq=self.min_freq,
         n_workers=self.n_workers, cache=self.cache, **self.marks)
     return store
@@ -294,6 +297,39 @@ class NumericalizeProcessor(Processor):
     ): super().__init__(vocab=vocab if vocab is not None else getattr(ds, 'vocab', None), max_vocab=max_vocab, min_freq=min_freq)
     def process_one(self, item): return np.asarray(self.settings['vocab'].numericalize(item), dtype=np.int64)
 
+# %% ../nbs/03b_datablock.ipynb #4866fa10
+class SPProcessor(Processor):
+    "Texts to sub-words, by a model that is trained on the training texts"
+    def __init__(self,
+        ds=None, # not used
+        pre_rules:list|None=None, # rules for the text, `defaults.text_pre_rules` if None
+        post_rules:list|None=None, # rules for the tokens, `defaults.text_post_rules` if None
+        vocab_sz:int|None=None, # pieces; None: worked out from the texts
+        max_vocab_sz:int=30000, # pieces, at most
+        lang:str='en', # language of the texts
+        mark_fields:bool=False, # put `xxfld i` before column i?
+        include_bos:bool=True, # begin with `xxbos`?
+        include_eos:bool=False, # end with `xxeos`?
+        enc:str='utf8', # encoding of files
+        n_cpus:int|None=None, # processes that tokenize
+        **kwargs, # for `SubwordTokenizer.train`: `backend`, `model_type`, `char_coverage`
+    ):
+        marks = dict(mark_fields=mark_fields, include_bos=include_bos, include_eos=include_eos)
+        def train(texts): return train_subwords((join_texts(t, **marks) for t in texts), pre_rules, post_rules, lang, vocab_sz=vocab_sz, max_vocab_sz=max_vocab_sz, **kwargs)
+        super().__init__(train_tokenizer=train, enc=enc, n_workers=n_cpus, **marks)
+
+def train_subwords(
+    texts, # with their marks
+    pre_rules:list|None=None, # rules for the text
+    post_rules:list|None=None, # rules for the words
+    lang:str='en', # language of the texts
+    **kwargs, # for `SubwordTokenizer.train`
+)->tuple: # a `Tokenizer` and its `Vocab`
+    "Learn sub-words from `texts`"
+    from textnb.transform import SubwordTokenizer
+    tok = SubwordTokenizer.train(texts, pre_rules=pre_rules, post_rules=post_rules, **kwargs)
+    return Tokenizer(tok, lang, pre_rules, post_rules),Vocab(tok.itos)
+
 # %% ../nbs/03b_datablock.ipynb #ef69403c
 @patch(cls_method=True)
 def of(cls:TextProcessor,
@@ -309,7 +345,7 @@ def of(cls:TextProcessor,
         kw.update({k:v for k,v in (p.settings if isinstance(p, Processor) else vars(p)).items() if v is not None or k not in kw})
     return cls(**kw)
 
-# %% ../nbs/03b_datablock.ipynb #061e7472
+# %% ../nbs/03b_datablock.ipynb #bf0379dc
 def as_items(
     o, # any sequence
 )->np.ndarray: # objects
@@ -332,6 +368,10 @@ class ItemList:
         self.raw,self.path,self.processor,self._df = as_items(items),Path(path),processor,inner_df
         self._rows = None if inner_df is None else np.arange(len(inner_df))
         if inner_df is not None and len(inner_df)!=len(self.raw): raise ValueError(f'{len(self.raw)} items, but inner_df has {len(inner_df)} rows')
+    def __getattr__(self, k):
+        if k.startswith('label_'): raise AttributeError(f'split the items before labelling them: `.split_by_rand_pct(0.2).{k}(…)`, or `.split_none()` to keep all for training')
+        if k.startswith(('databunch','add_test')): raise AttributeError(f'split and label the items first: `.split_by_rand_pct(0.2).label_from_df(…).{k}(…)`')
+        raise AttributeError(f'{type(self).__name__!r} object has no attribute {k!r}')
 
 # %% ../nbs/03b_datablock.ipynb #584ad933
 @patch(as_prop=True)
@@ -492,7 +532,7 @@ def from_folder(cls:TextList,
     "The text files under folder `path`"
     return cls(text_files(path, extensions, include), vocab=vocab, path=path, processor=processor, **kwargs)
 
-# %% ../nbs/03b_datablock.ipynb #631666f6
+# %% ../nbs/03b_datablock.ipynb #668d3adb
 @patch
 def filter_by_func(self:ItemList,
     func, # from an item to True (keep) or False
@@ -518,7 +558,7 @@ def filter_by_rand(self:ItemList,
     seed:int|None=None, # None follows NumPy's global generator
 )->ItemList: # those kept
     "Keep each item with probability `p`"
-    return self.take(_rs(seed).rand(len(self))<p)
+    return self.take(split_rng(seed).rand(len(self))<p)
 
 @patch
 def use_partial_data(self:ItemList,
@@ -526,10 +566,10 @@ def use_partial_data(self:ItemList,
     seed:int|None=None, # None follows NumPy's global generator
 )->ItemList: # those kept
     "Keep a random sample"
-    return self.take(_rs(seed).permutation(len(self))[:int(sample_pct*len(self))])
+    return self.take(split_rng(seed).permutation(len(self))[:int(sample_pct*len(self))])
 
-# %% ../nbs/03b_datablock.ipynb #953c2a5d
-def _rs(seed): return peek_rng() if seed is None else np.random.RandomState(seed)
+# %% ../nbs/03b_datablock.ipynb #7c12f066
+def split_rng(seed): return peek_rng() if seed is None else np.random.RandomState(seed)
 
 # %% ../nbs/03b_datablock.ipynb #7ac97cff
 class ItemLists:
@@ -561,7 +601,7 @@ def split_by_idx(self:ItemList,
     valid_idx = np.asarray(valid_idx, dtype=np.int64)
     return self.split_by_idxs(np.setdiff1d(np.arange(len(self)), valid_idx), valid_idx)
 
-# %% ../nbs/03b_datablock.ipynb #7602e36e
+# %% ../nbs/03b_datablock.ipynb #ea8484e9
 @patch
 def split_none(self:ItemList)->ItemLists: # `valid` is empty
     "Keep everything for training"
@@ -574,7 +614,7 @@ def split_by_rand_pct(self:ItemList,
 )->ItemLists: # both
     "Split at random"
     if not 0<=valid_pct<1: raise ValueError(f'valid_pct is a share of the items, from 0 to less than 1, not {valid_pct}')
-    return self.split_by_idx(_rs(seed).permutation(len(self))[:int(valid_pct*len(self))])
+    return self.split_by_idx(split_rng(seed).permutation(len(self))[:int(valid_pct*len(self))])
 
 @patch
 def split_subsets(self:ItemList,
@@ -584,7 +624,7 @@ def split_subsets(self:ItemList,
 )->ItemLists: # both
     "Split at random into parts that need not be everything"
     if not (0<train_size<1 and 0<valid_size<1 and train_size+valid_size<=1): raise ValueError(f'train_size and valid_size are shares between 0 and 1, together at most 1, not {train_size} and {valid_size}')
-    p,n = _rs(seed).permutation(len(self)),len(self)
+    p,n = split_rng(seed).permutation(len(self)),len(self)
     return self.split_by_idxs(p[:int(train_size*n)], p[n-int(valid_size*n):])
 
 # %% ../nbs/03b_datablock.ipynb #f5765577
@@ -1000,7 +1040,7 @@ def label_const(self:ItemLists, const=0, label_cls=None, **kwargs)->LabelLists: 
 @patch
 def label_empty(self:ItemLists)->LabelLists: return self._label(lambda il: [0]*len(il), EmptyLabelList)
 
-# %% ../nbs/03b_datablock.ipynb #083be720
+# %% ../nbs/03b_datablock.ipynb #bb73a1f0
 class LMTextList(TextList):
     "Texts for a language model"
     is_lm = True
@@ -1010,12 +1050,6 @@ def label_for_lm(self:ItemLists)->LabelLists: # ready for `databunch`
     "The text is its own label"
     for o in (self.train, self.valid): o.__class__ = LMTextList
     return self._label(lambda il: np.zeros(len(il), dtype=object), LMLabelList)
-
-@patch
-def __getattr__(self:ItemList, k):
-    if k.startswith('label_'): raise AttributeError(f'split the items before labelling them: `.split_by_rand_pct(0.2).{k}(…)`, or `.split_none()` to keep all for training')
-    if k.startswith(('databunch','add_test')): raise AttributeError(f'split and label the items first: `.split_by_rand_pct(0.2).label_from_df(…).{k}(…)`')
-    raise AttributeError(f'{type(self).__name__!r} object has no attribute {k!r}')
 
 # %% ../nbs/03b_datablock.ipynb #c462b490
 @patch
