@@ -1,5 +1,10 @@
 "Make or refresh the virtual environment that the Makefile's targets run in (`python tools/setup_env.py .venv`), and find a browser (`--browser`)"
-import os, re, shutil, subprocess, sys, time
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
