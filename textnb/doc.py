@@ -55,11 +55,13 @@ def _default_str(v):
     if inspect.isroutine(v) or isinstance(v, type): return v.__name__
     return _short(re.sub(r' at 0x[0-9a-fA-F]+', '', ' '.join(repr(v).split())))
 
-# %% ../nbs/65_doc.ipynb #5d18dbbb
+# %% ../nbs/65_doc.ipynb #a2acf345
 def _meanings(f):
-    "Parameter name -> comment behind it, `return` among them"
-    try: return {k: ' '.join((v or '').split()) for k,v in docments(f, full=False, returns=True).items()}
+    "Parameter name -> comment behind it, `return` among them; `docments` leaves out `**kwargs`, so that is looked up in the source"
+    try: src,res = inspect.getsource(f.__init__ if isinstance(f, type) else f), docments(f, full=False, returns=True)
     except Exception: return {}
+    res |= {k:v for k,v in re.findall(r'^\s*\*\*(\w+)[^#\n]*#\s*(.*)$', src, re.M) if res.get(k, '') is None}
+    return {k: ' '.join((v or '').split()) for k,v in res.items()}
 
 def _params(obj):
     "`(name, type, default, meaning)` of each parameter of `obj`, and `(type, meaning)` of what it returns; None if it cannot be called like a function"
@@ -72,7 +74,9 @@ def _params(obj):
     ret = '' if isinstance(obj, type) else _type_str(sig.return_annotation)
     return ps, (ret, '' if isinstance(obj, type) else mean.get('return', ''))
 
-# %% ../nbs/65_doc.ipynb #04db4372
+# %% ../nbs/65_doc.ipynb #14afac8a
+def _no_html(s): return re.sub(r'(`[^`]*`)|<', lambda m: m[1] or '&lt;', s)
+
 def _signature_md(name, params, ret, width=100):
     args = [n + (f': {t}' if t else '') + ((f' = {d}' if t else f'={d}') if d else '') for n,t,d,_ in params]
     end = f' -> {ret}' if ret else ''
@@ -83,11 +87,11 @@ def _table_md(params, ret):
     rows = [(f'`{n}`', t, d, m) for n,t,d,m in params]
     if any(ret): rows.append(('**returns**', ret[0], '', ret[1]))
     if not any(r[3] for r in rows): return ''
-    def cell(s, code=False): return (f'`{s}`' if code and s else s).replace('|', r'\|')
+    def cell(s, code=False): return (f'`{s}`' if code and s else _no_html(s)).replace('|', r'\|')
     lines = ['| parameter | type | default | meaning |', '|---|---|---|---|']
     return '\n'.join(lines + [f'| {cell(n)} | {cell(t, True)} | {cell(d, True)} | {cell(m)} |' for n,t,d,m in rows])
 
-# %% ../nbs/65_doc.ipynb #20782e57
+# %% ../nbs/65_doc.ipynb #876a1cf8
 def _name(obj):
     o = obj.fget if isinstance(obj, property) else obj
     return getattr(o, '__qualname__', None) or getattr(o, '__name__', None) or type(o).__name__
@@ -104,7 +108,7 @@ def show_doc(
         ps,ret = found
         sig = name if isinstance(obj, property) else _signature_md(name.split('.<locals>.')[-1], ps, ret[0])
         parts.append(f'```python\n{"class " if isinstance(obj, type) else ""}{sig}\n```')
-    parts += [inspect.getdoc(obj) or '', _table_md(ps, ret) if found else '']
+    parts += [_no_html(inspect.getdoc(obj) or ''), _table_md(ps, ret) if found else '']
     return Md('\n\n'.join(o for o in parts if o))
 
 # %% ../nbs/65_doc.ipynb #59feb801
