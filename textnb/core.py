@@ -11,8 +11,8 @@ __all__ = ['defaults', 'DatasetType', 'Rngs', 'Archive', 'usable_cpus', 'Config'
            'load_pickle_list', 'progress', 'Html', 'show_html', 'html_table', 'in_notebook', 'patch', 'Path',
            'SimpleNamespace']
 
-# %% ../nbs/00_core.ipynb #45fc01d4
-import base64,contextlib,hashlib,html,io,json,os,pickle,random,shutil,stat,sys,tarfile,tempfile,zipfile,zlib
+# %% ../nbs/00_core.ipynb #afb6efe0
+import base64,contextlib,hashlib,html,json,os,pickle,random,shutil,stat,sys,tarfile,zipfile,zlib
 from collections import namedtuple
 from enum import Enum
 from pathlib import Path,PurePosixPath,PureWindowsPath
@@ -23,8 +23,8 @@ import numpy as np, torch
 from fastcore.basics import in_notebook,patch
 from torch import Tensor,nn
 
-# %% ../nbs/00_core.ipynb #1a265d8c
-_all_ = ['in_notebook', 'patch', 'Path', 'SimpleNamespace']
+# %% ../nbs/00_core.ipynb #f212957b
+_all_ = [in_notebook, patch, Path, SimpleNamespace]
 
 # %% ../nbs/00_core.ipynb #f9a9fd38
 def usable_cpus(
@@ -326,7 +326,7 @@ def load_archive(
         tensors[k] = tensors[v]
     return Archive(tensors, meta, {k[len('files/'):]:v for k,v in data.items()})
 
-# %% ../nbs/00_core.ipynb #c03089e8
+# %% ../nbs/00_core.ipynb #e6e070e7
 def _inside(name, dest):
     "The path of member `name` under `dest`, or an `ArchiveError`"
     w = PureWindowsPath(name)
@@ -336,14 +336,16 @@ def _inside(name, dest):
     if not p.resolve().is_relative_to(dest): raise ArchiveError(f'refusing to extract {name!r}: a link in {dest} leads it outside.')
     return p
 
-def _check_tar(m, dest):
-    "Raise `ArchiveError` unless tar member `m` stays in `dest`"
-    p = _inside(m.name, dest)
-    if m.issym(): _inside(os.path.relpath(os.path.normpath(p.parent/m.linkname), dest) if not PurePosixPath(m.linkname).is_absolute() else m.linkname, dest)
-    elif m.islnk(): _inside(m.linkname, dest)
-    elif not (m.isfile() or m.isdir()): raise ArchiveError(f'refusing to extract {m.name!r}: it is a device or a pipe, not a file.')
+def _open_tar(t, m, dest):
+    "The open contents of tar member `m`, None for a folder, or an `ArchiveError`"
+    _inside(m.name, dest)
+    if m.isdir(): return
+    try: f = t.extractfile(m)
+    except (KeyError, RecursionError): f = None
+    if f is None: raise ArchiveError(f'refusing to extract {m.name!r}: it is ' + (f'a link to {m.linkname!r}, which is no file in the archive.' if m.linkname else 'a device or a pipe, not a file.'))
+    return f
 
-# %% ../nbs/00_core.ipynb #0345eb8c
+# %% ../nbs/00_core.ipynb #76989dc0
 def _copy_member(src, p):
     p.parent.mkdir(parents=True, exist_ok=True)
     p.unlink(missing_ok=True)
@@ -351,15 +353,11 @@ def _copy_member(src, p):
 
 def _extract_tar(t, dest):
     ms = t.getmembers()
-    for m in ms: _check_tar(m, dest)
+    for m in ms: _open_tar(t, m, dest)
     for m in ms:
-        p = _inside(m.name, dest)
-        if m.isdir(): p.mkdir(parents=True, exist_ok=True)
-        elif m.issym():
-            p.parent.mkdir(parents=True, exist_ok=True)
-            p.unlink(missing_ok=True)
-            p.symlink_to(m.linkname)
-        else: _copy_member(t.extractfile(m), p)
+        p,f = _inside(m.name, dest),_open_tar(t, m, dest)
+        if f is None: p.mkdir(parents=True, exist_ok=True)
+        else: _copy_member(f, p)
 
 def _extract_zip(z, dest):
     for m in z.infolist():

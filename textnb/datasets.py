@@ -8,8 +8,9 @@ Docs: https://textnb.github.io/textnb/datasets.html.md"""
 __all__ = ['number_words', 'human_numbers', 'hash_split', 'python_docs', 'docstrings', 'URLs', 'url2name', 'url2path',
            'download_url', 'untar_data', 'movie_snippets']
 
-# %% ../nbs/01_datasets.ipynb #a5e60e93
-import ast,contextlib,errno,hashlib,http.client,importlib.util,inspect,io,os,re,shutil,subprocess,sys,tarfile,tempfile,urllib.error,urllib.parse,urllib.request,warnings
+# %% ../nbs/01_datasets.ipynb #f3d5123c
+import ast,contextlib,errno,gc,hashlib,inspect,io,os,re,shutil,subprocess,sys,tarfile,tempfile,warnings
+import http.client,importlib.util,urllib.error,urllib.parse,urllib.request
 
 # %% ../nbs/01_datasets.ipynb #dfe8edf9
 import pandas as pd
@@ -93,22 +94,33 @@ def _first_paragraph(doc):
         return _pkg_re.sub('PKG', p) if len(p.split())>=4 and p[0].isalpha() else ''
     return ''
 
-# %% ../nbs/01_datasets.ipynb #52417839
+# %% ../nbs/01_datasets.ipynb #43054aeb
 def _pkg_texts(pkg):
-    "First paragraphs in the sources of `pkg`"
+    "Distinct first paragraphs in the sources of `pkg`"
+    res = {}
     for f in _source_files(pkg):
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter('ignore')
-                tree = ast.parse(f.read_bytes())
+        try: res |= dict.fromkeys(map(_first_paragraph, _docs_in(ast.parse(f.read_bytes()))))
         except (SyntaxError, ValueError, OSError): continue
-        yield from filter(None, map(_first_paragraph, _docs_in(tree)))
+    return [t for t in res if t]
 
+@contextlib.contextmanager
+def _parsing():
+    "No warnings about other people's sources, and no garbage collector looking through their trees, which would take half of the time"
+    on = gc.isenabled()
+    gc.disable()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            yield
+    finally:
+        if on: gc.enable()
+
+# %% ../nbs/01_datasets.ipynb #de3baae7
 def docstrings(
     packages:tuple=('torch','pandas','matplotlib','numpy'), # importable names; those that are not installed are left out
 )->pd.DataFrame: # columns `text`, `label`, `is_valid`, in a shuffled order that does not change
     "First paragraphs of the docstrings of `packages`, each labelled by the package that wrote it"
-    df = pd.DataFrame([(t,p) for p in packages for t in dict.fromkeys(_pkg_texts(p))], columns=['text','label'])
+    with _parsing(): df = pd.DataFrame([(t,p) for p in packages for t in _pkg_texts(p)], columns=['text','label'])
     df = df.drop_duplicates('text', keep=False)
     if df.label.nunique()<2: raise FileNotFoundError(f'found docstrings of fewer than two of {", ".join(packages)}: install the packages with their sources')
     order = [hashlib.sha256(t.encode('utf-8', 'replace')).digest() for t in df.text]
@@ -141,25 +153,25 @@ class URLs:
     WT103_BWD = f'{S3_MODEL}wt103-bwd'
     OPENAI_TRANSFORMER = f'{S3_MODEL}transformer'
 
-# %% ../nbs/01_datasets.ipynb #bc5df30d
-_checks = {
-    'imdb': (144440600, '90f9b1c4ff43a90d67553c9240dc0249'),
-    'imdb_sample': (571827, '0842e61a9867caa2e6fbdb14fa703d61'),
-    'human_numbers': (30252, '8a19c3bfa2bcb08cd787e741261f3ea2'),
-    'ag_news_csv': (11784419, 'b86f328f4dbd072486591cb7a5644dcd'),
-    'amazon_review_full_csv': (643695014, '4a1196cf0adaea22f4bc3f592cddde90'),
-    'amazon_review_polarity_csv': (688339454, '676f7e5208ec343c8274b4bb085bc938'),
-    'dbpedia_csv': (68341743, '239c7837b9e79db34486f3de6a00e38e'),
-    'giga-fren': (2598183296, '69573f58e2c850b90f2f954077041d8c'),
-    'sogou_news_csv': (384269937, '950f1366d33be52f5b944f8a8b680902'),
-    'wikitext-103': (190200704, '2dd8cf8693b3d27e9c8f0a7df054b2c7'),
-    'wikitext-2': (4070055, '2a82d47a7b85c8b6a8e068dc4c1d37e7'),
-    'yahoo_answers_csv': (319476345, '0632a0d236ef3a529c0fa4429b339f68'),
-    'yelp_review_full_csv': (196146755, '1efd84215ea3e30d90e4c33764b889db'),
-    'yelp_review_polarity_csv': (166373201, '48c8451c1ad30472334d856b5d294807'),
-    'wt103-fwd': (105067061, '7d1114cd9684bf9d1ca3c9f6a54da6f9'),
-    'wt103-bwd': (105205312, '20b06f5830fd5a891d21044c28d3097f'),
-    'transformer': (432848315, '024b0d2203ebb0cd1fc64b27cf8af18e')}
+# %% ../nbs/01_datasets.ipynb #a85447fc
+_checks = {n:(int(size),md5) for n,size,md5 in map(str.split, '''\
+imdb 144440600 90f9b1c4ff43a90d67553c9240dc0249
+imdb_sample 571827 0842e61a9867caa2e6fbdb14fa703d61
+human_numbers 30252 8a19c3bfa2bcb08cd787e741261f3ea2
+ag_news_csv 11784419 b86f328f4dbd072486591cb7a5644dcd
+amazon_review_full_csv 643695014 4a1196cf0adaea22f4bc3f592cddde90
+amazon_review_polarity_csv 688339454 676f7e5208ec343c8274b4bb085bc938
+dbpedia_csv 68341743 239c7837b9e79db34486f3de6a00e38e
+giga-fren 2598183296 69573f58e2c850b90f2f954077041d8c
+sogou_news_csv 384269937 950f1366d33be52f5b944f8a8b680902
+wikitext-103 190200704 2dd8cf8693b3d27e9c8f0a7df054b2c7
+wikitext-2 4070055 2a82d47a7b85c8b6a8e068dc4c1d37e7
+yahoo_answers_csv 319476345 0632a0d236ef3a529c0fa4429b339f68
+yelp_review_full_csv 196146755 1efd84215ea3e30d90e4c33764b889db
+yelp_review_polarity_csv 166373201 48c8451c1ad30472334d856b5d294807
+wt103-fwd 105067061 7d1114cd9684bf9d1ca3c9f6a54da6f9
+wt103-bwd 105205312 20b06f5830fd5a891d21044c28d3097f
+transformer 432848315 024b0d2203ebb0cd1fc64b27cf8af18e'''.splitlines())}
 
 # %% ../nbs/01_datasets.ipynb #87d66842
 _archive_re = re.compile(r'\.(tgz|zip|tar(\.(gz|bz2|xz))?)$')
