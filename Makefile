@@ -45,7 +45,7 @@ lint: env ## Style of notebooks (chkstyle) and of the other Python files (ruff)
 .PHONY: style
 style:
 	@$(BIN)/chkstyle nbs
-	@$(BIN)/ruff check --quiet . && echo '  ruff: clean'
+	@$(BIN)/ruff check --quiet --output-format concise . && echo '  ruff: clean'
 
 prepare: env ## After editing notebooks: export, clean, README; then commit
 	@$(PY) tools/check.py --fix

@@ -6,12 +6,13 @@ Docs: https://textnb.github.io/textnb/site.html.md"""
 
 # %% auto #0
 __all__ = ['VIEW', 'STATE', 'NPM', 'PARTS', 'VENDOR', 'page', 'fix_links', 'fix_output', 'stage_page', 'sidebar', 'stage',
-           'drop_fonts', 'vendor', 'broken', 'mend_symbols', 'only_imports', 'process_nb', 'process', 'build_site',
-           'main']
+           'drop_fonts', 'vendor', 'broken', 'mend_symbols', 'only_imports', 'split_intro', 'as_if_tested',
+           'process_nb', 'process', 'build_site', 'main']
 
-# %% ../nbs/70_site.ipynb #c12ff1c5
+# %% ../nbs/70_site.ipynb #f29a9795
 import ast, json, os, re, shutil, sys, time
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from html.parser import HTMLParser
 from multiprocessing import get_context
 from pathlib import Path, PurePosixPath
@@ -235,23 +236,48 @@ def only_imports(
     except SyntaxError: return False
     return bool(body) and all(isinstance(o, (ast.Import, ast.ImportFrom)) for o in body)
 
-# %% ../nbs/70_site.ipynb #0856b9db
+# %% ../nbs/70_site.ipynb #0a1775f7
+_re_head = re.compile(r'# .+\n+(?:>.*\n?)+')
+
+def split_intro(
+    src:str, # The first cell of a notebook
+)->tuple: # Title with subtitle, what follows them
+    "Cut the introduction from the title"
+    m = _re_head.match(src)
+    return (src, '') if m is None else (m[0].strip(), src[m.end():].strip())
+
+# %% ../nbs/70_site.ipynb #ffba0412
+@contextmanager
+def as_if_tested(
+    folder:Path, # The notebook's folder
+):
+    "Work in `folder` with `IN_TEST` set"
+    cwd,old = os.getcwd(),os.environ.get('IN_TEST')
+    os.environ['IN_TEST'] = '1'
+    os.chdir(folder)
+    try: yield
+    finally:
+        os.chdir(cwd)
+        os.environ.pop('IN_TEST')
+        if old is not None: os.environ['IN_TEST'] = old
+
+# %% ../nbs/70_site.ipynb #39c9164f
 def process_nb(
     src:Path, # A notebook
     dst:Path, # Where the processed one goes
 )->str: # Name of the notebook
     "Run nbdev's processors for docs on the notebook `src`"
-    from fastcore.nbio import read_nb,write_nb
+    from fastcore.nbio import mk_cell,read_nb,write_nb
     from nbdev.processors import FilterDefaults,exec_show_docs
     class Run(exec_show_docs):
         def __call__(self, cell):
             if only_imports(cell.source) or cell.directives_.keys()&{'export', 'exports', 'exporti', 'exec_doc'} or 'show_doc(' in cell.source: super().__call__(cell)
     class Procs(FilterDefaults):
         def base_procs(self): return [Run if o is exec_show_docs else o for o in super().base_procs()]
-    os.environ['IN_TEST'] = '1'
-    os.chdir(src.parent)
     nb = read_nb(src)
-    Procs()(nb)
+    nb.cells[0].source,intro = split_intro(nb.cells[0].source)
+    if intro: nb.cells.insert(1, mk_cell(intro, 'markdown'))
+    with as_if_tested(src.parent): Procs()(nb)
     dst.parent.mkdir(parents=True, exist_ok=True)
     write_nb(nb, dst)
     return src.stem
