@@ -12,8 +12,8 @@ __all__ = ['CLIError', 'note', 'read_table', 'pick_col', 'check_col', 'get_texts
            'cmd_info', 'demo_data', 'tfidf_baseline', 'demo_texts', 'worst_texts', 'Stages', 'run_demo', 'cmd_demo',
            'build_parser', 'main']
 
-# %% ../nbs/60_cli.ipynb #0cd251e3
-import argparse, io, json, os, sys, time, traceback
+# %% ../nbs/60_cli.ipynb #e3e95e73
+import argparse, contextlib, io, json, os, sys, time, traceback, warnings
 from pathlib import Path
 
 # %% ../nbs/60_cli.ipynb #03bd4fbf
@@ -26,7 +26,15 @@ def note(
     "Print `args` to standard error, so that results can be piped"
     print(*args, file=sys.stderr, flush=True)
 
-# %% ../nbs/60_cli.ipynb #9dcc5801
+# %% ../nbs/60_cli.ipynb #a533403d
+def _read_csv(p):
+    "Read the CSV or TSV `p`; a line with too many fields is an error"
+    import pandas as pd
+    with warnings.catch_warnings():
+        warnings.simplefilter('error', pd.errors.ParserWarning)
+        return pd.read_csv(p, sep='\t' if p.suffix=='.tsv' else ',', encoding='utf-8', index_col=False)
+
+# %% ../nbs/60_cli.ipynb #7c29430f
 def read_table(
     path, # a .csv, .tsv or .parquet file
 ): # a DataFrame
@@ -35,9 +43,9 @@ def read_table(
     p = Path(path)
     if not p.exists(): raise CLIError(f'no such file: {p}')
     if p.is_dir(): raise CLIError(f'{p} is a folder; this command wants a table (.csv, .tsv or .parquet)')
-    try: df = pd.read_parquet(p) if p.suffix=='.parquet' else pd.read_csv(p, sep='\t' if p.suffix=='.tsv' else ',', encoding='utf-8')
+    try: df = pd.read_parquet(p) if p.suffix=='.parquet' else _read_csv(p)
     except pd.errors.EmptyDataError as e: raise CLIError(f'{p} is empty: it needs a line of column names, then one line for each text') from e
-    except pd.errors.ParserError as e: raise CLIError(f'{p} has a broken line: {str(e).strip()}. Put quotes around texts that hold commas or line breaks') from e
+    except (pd.errors.ParserError,pd.errors.ParserWarning) as e: raise CLIError(f'{p} has a broken line: {str(e).strip()}. Put quotes around texts that hold commas or line breaks') from e
     except UnicodeDecodeError as e: raise CLIError(f'{p} is not UTF-8 text (byte {e.start}): save it as UTF-8 first') from e
     if not len(df): raise CLIError(f'{p} has column names but no rows')
     return df
@@ -199,7 +207,7 @@ def configs(
     from textnb.models import awd_lstm as m
     return (m.awd_lstm_small_lm_config,m.awd_lstm_small_clas_config) if size=='small' else (m.awd_lstm_lm_config,m.awd_lstm_clas_config)
 
-# %% ../nbs/60_cli.ipynb #84f943c0
+# %% ../nbs/60_cli.ipynb #3107c293
 class History:
     "The losses and figures of several stages of training, end to end"
     def __init__(self): self.train,self.valid,self.epochs,self.n = [],[],[],0
@@ -211,20 +219,27 @@ class History:
         "Append what `learn.recorder` holds"
         from textnb.report import trend
         r = learn.recorder
-        k = len(r.val_losses)
-        self.train += [(self.n+x,y) for x,y in trend(map(float, r.losses), x_max=k)]
-        per = len(r.losses)//k if k else 0
-        names = [getattr(m, '__name__', None) or getattr(m, 'name', str(m)) for m in learn.metrics]
-        for i,(v,ms) in enumerate(zip(r.val_losses, r.metrics)):
-            batch = [float(l) for l in r.losses[i*per:(i+1)*per]]
-            self.valid.append((self.n+i+1, float(v)))
-            figs = dict(train_loss=sum(batch)/len(batch), valid_loss=float(v), **{n:float(m) for n,m in zip(names, ms)})
-            self.epochs.append(dict(stage=stage, epoch=self.n+i+1, **figs))
-        self.n += k
+        self.train += [(self.n+x,y) for x,y in trend(r.raw_losses, x_max=len(r.rows))]
+        for i,row in enumerate(r.rows, self.n+1):
+            figs = {k:v for k,v in zip(r.names, row) if k not in ('epoch','time')}
+            self.valid.append((i, figs['valid_loss']))
+            self.epochs.append(dict(stage=stage, epoch=i, **figs))
+        self.n += len(r.rows)
+
+    def fit(self,
+        learn, # a learner
+        stage:str, # name of the stage
+        epochs:int, # how many
+        lr, # learning rate, or a slice of them
+    ):
+        "Fit `learn` by one cycle, its lines on standard error, and keep the record"
+        note(f'-- {stage}')
+        with contextlib.redirect_stdout(sys.stderr): learn.fit_one_cycle(epochs, lr, moms=(.8,.7))
+        self.add(learn, stage)
 
     def state(self)->dict: return dict(train=self.train, valid=self.valid, epochs=self.epochs)
 
-# %% ../nbs/60_cli.ipynb #534d1072
+# %% ../nbs/60_cli.ipynb #ea7c1b5a
 def fit_lm(
     train:list[str], # texts to learn from
     valid:list[str], # texts to measure on
@@ -245,9 +260,8 @@ def fit_lm(
     note(f'language model: {len(train):,} texts, {data.train_ds.store.n_tokens:,} tokens, vocabulary {len(data.vocab):,}')
     learn = language_model_learner(data, AWD_LSTM, config=configs(args.config)[0], drop_mult=args.drop_mult, pretrained=False, metrics=[accuracy, Perplexity()])
     if args.bf16: learn.to_bf16()
-    learn.fit_one_cycle(args.epochs, args.lr, moms=(.8,.7))
     hist = History()
-    hist.add(learn, 'language model')
+    hist.fit(learn, 'language model', args.epochs, args.lr)
     return learn,hist
 
 # %% ../nbs/60_cli.ipynb #adcaa386
@@ -267,7 +281,7 @@ def cmd_train_lm(
     note(f"written: {out/'lm.tnb'} (the language model) and {out/enc.name} (its encoder, for `textnb train --encoder`)")
     return 0
 
-# %% ../nbs/60_cli.ipynb #d90df132
+# %% ../nbs/60_cli.ipynb #bdc5f899
 def fit_classifier(
     data, # a `TextClasDataBunch`
     args, # parsed arguments: config, lr, clas_drop_mult, epochs, seed, bf16
@@ -282,17 +296,13 @@ def fit_classifier(
     config,hist = {**configs(args.config)[1], **(sizes or {})},History()
     learn = text_classifier_learner(data, AWD_LSTM, config=config, drop_mult=args.clas_drop_mult, pretrained=False)
     if args.bf16: learn.to_bf16()
-    def _stage(name, epochs, lr):
-        note(name)
-        learn.fit_one_cycle(epochs, lr, moms=(.8,.7))
-        hist.add(learn, name)
     if encoder is not None:
         learn.load_encoder(str(Path(encoder).resolve()))
-        _stage('head alone', 1, args.lr*2)
+        hist.fit(learn, 'head alone', 1, args.lr*2)
         learn.freeze_to(-2)
-        _stage('head and last layer', 1, slice(args.lr/2.6, args.lr))
+        hist.fit(learn, 'head and last layer', 1, slice(args.lr/2.6, args.lr))
         learn.unfreeze()
-    _stage('all layers', args.epochs, slice(args.lr/2.6**2, args.lr) if encoder is not None else args.lr)
+    hist.fit(learn, 'all layers', args.epochs, slice(args.lr/2.6**2, args.lr) if encoder is not None else args.lr)
     return learn,hist
 
 # %% ../nbs/60_cli.ipynb #5b97fc94
