@@ -39,7 +39,7 @@ def test_version_in_one_place(settings):
 def test_no_key_in_two_places(settings, pyproject):
     "What settings.ini says, pyproject.toml leaves to it, and setup.py gives a value to every name that is left"
     p = pyproject['project']
-    both = {'description', 'authors', 'license', 'keywords', 'classifiers', 'requires-python', 'dependencies', 'optional-dependencies', 'scripts'}
+    both = {'description', 'authors', 'license', 'keywords', 'classifiers', 'requires-python', 'dependencies', 'optional-dependencies', 'entry-points', 'scripts'}
     assert not both&p.keys()
     assert set(p['dynamic']) == both|{'version'}
     given = {k.arg for o in ast.walk(ast.parse((ROOT/'setup.py').read_text(encoding='utf-8'))) if isinstance(o, ast.Call) for k in o.keywords}
