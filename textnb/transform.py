@@ -41,56 +41,71 @@ def register_rule(
     _rules[f.__name__] = f
     return f
 
-# %% ../nbs/02_transform.ipynb #46d55365
+# %% ../nbs/02_transform.ipynb #21992f3b
 _entities = {'39':"'", '146':"'", '36':'$', 'amp':'&', 'nbsp':' ', 'quot':"'"}
 _re_entity = re.compile(r'&?#(39|146|36);|(?:&|\b)(amp|nbsp|quot);')
-_leftovers = [('\\n','\n'), ('<br />','\n'), ('\\"','"'), ('<unk>',UNK), (' @.@ ','.'), (' @-@ ','-'), (' @,@ ',','), ('\\',' \\ ')]
-_re_spaces = re.compile(' {2,}')
+_leftovers = [('\\','\\n','\n'), ('<','<br />','\n'), ('\\','\\"','"'), ('<','<unk>',UNK), ('@',' @.@ ','.'), ('@',' @-@ ','-'), ('@',' @,@ ',','), ('\\','\\',' \\ ')]
 
 @register_rule
 def rm_useless_spaces(
     t:str, # a text
 )->str: # the text with single spaces
     "Make one space of several in `t`"
-    return _re_spaces.sub(' ', t) if '  ' in t else t
+    while '  ' in t: t = t.replace('  ', ' ')
+    return t
 
 @register_rule
 def fix_html(
     x:str, # a text
 )->str: # the text with characters in the place of HTML
     "Replace entities, line breaks and other remains of HTML in `x`"
-    if ';' in x: x = _re_entity.sub(lambda m: _entities[m[1] or m[2]], x)
-    for a,b in _leftovers: x = x.replace(a, b)
+    if ';' in x and any(o in x for o in ('&','#','amp;','nbsp;','quot;')): x = _re_entity.sub(lambda m: _entities[m[1] or m[2]], x)
+    for mark,a,b in _leftovers:
+        if mark in x: x = x.replace(a, b)
     return rm_useless_spaces(html.unescape(x) if '&' in x else x)
 
-# %% ../nbs/02_transform.ipynb #ec163338
+# %% ../nbs/02_transform.ipynb #9a83140f
 _re_rep = re.compile(r'(\S)(\1{3,})')
 _re_wrep = re.compile(r'(\b\w+\W+)(\1{3,})')
 _re_word = re.compile(r'\w+')
 
-def _has_run(t):
+_word_byte = np.array([bool(_re_word.match(chr(i))) for i in range(128)])
+
+def _four(a):
+    "Are there four equal neighbours in the array `a`?"
+    e = a[1:]==a[:-1]
+    return bool((e[2:]&e[1:-1]&e[:-2]).any())
+
+def _has_rep(t):
     "Does `t` hold four equal characters in a row?"
     if len(t)<4: return False
-    a = np.frombuffer(t.encode(), np.uint8) if t.isascii() else np.frombuffer(t.encode('utf-32-le', 'surrogatepass'), np.uint32)
-    e = a[1:]==a[:-1]
-    return (e[2:]&e[1:-1]&e[:-2]).any()
+    return _four(np.frombuffer(t.encode(), np.uint8) if t.isascii() else np.frombuffer(t.encode('utf-32-le', 'surrogatepass'), np.uint32))
 
-# %% ../nbs/02_transform.ipynb #3b8ddfdf
+def _may_have_wrep(t):
+    "Can `t` hold four equal words in a row?"
+    if len(t)<256 or not t.isascii():
+        ws = _re_word.findall(t)
+        return True in map(eq, ws, ws[1:])
+    a = np.frombuffer(f' {t} '.encode(), np.uint8)
+    w = _word_byte[a]
+    edges = np.flatnonzero(w[1:]!=w[:-1])
+    start,end = edges[::2]+1,edges[1::2]
+    return _four((end-start)<<16|a[start].astype(np.int64)<<8|a[end])
+
+# %% ../nbs/02_transform.ipynb #b3ab0987
 @register_rule
 def replace_rep(
     t:str, # a text
 )->str: # the text with repetitions marked
     "Write a character that stands four times or more in a row as `xxrep`, how often, and the character"
-    return _re_rep.sub(lambda m: f' {TK_REP} {len(m[0])} {m[1]} ', t) if _has_run(t) else t
+    return _re_rep.sub(lambda m: f' {TK_REP} {len(m[0])} {m[1]} ', t) if _has_rep(t) else t
 
 @register_rule
 def replace_wrep(
     t:str, # a text
 )->str: # the text with repetitions marked
     "Write a word that stands four times or more in a row as `xxwrep`, how often, and the word"
-    ws = _re_word.findall(t)
-    if True not in map(eq, ws, ws[1:]): return t
-    return _re_wrep.sub(lambda m: f' {TK_WREP} {len(m[2].split())+1} {m[1]} ', t)
+    return _re_wrep.sub(lambda m: f' {TK_WREP} {len(m[2].split())+1} {m[1]} ', t) if _may_have_wrep(t) else t
 
 # %% ../nbs/02_transform.ipynb #90840ea0
 @register_rule
@@ -162,11 +177,11 @@ _letter = r'[^\W\d_]'
 _unit = r'(?:[kcdmµn]?m[²³]?|[kmµ]?g|lb|oz|ha|t|kmh|mph|[hk]?Pa|mbar|[MKGTkgtm][Bb]|[TGMK]|[ap]m)'
 _smile = r"[:;=]['’]?-?[)(DPp|]+"
 
-# %% ../nbs/02_transform.ipynb #010773ff
+# %% ../nbs/02_transform.ipynb #e8d1fda4
 _re_prefix = re.compile(rf"\+(?!\d)|\.\.+|''|[§%=—–{_esc}{_money}]|{_icon}")
 _re_suffix = re.compile(rf"(?:{_smile}|['’][sS]|''|\.\.+|[—–%{_esc}]|{_icon}|(?<=\d)(?:\+|[{_money}]|{_unit})|(?<=[\d%²+\-{_esc}])\.)\Z")
-_re_infix = re.compile(rf"""\.\.+|…|{_icon}|(?<=\d)[+\-*^](?=[\d-])|(?<=[^\W\d_'"”“`‘´’»«])\.(?=[^\W\d_'"”“`‘´’»«])|(?<={_letter}),(?={_letter})"""
-                       rf"""|(?<=[^\W_])(?:---?|——|[-–—~:<>=/])(?={_letter})""")
+_inner_dot = r"""(?<=[^\W\d_'"”“`‘´’»«])\.(?=[^\W\d_'"”“`‘´’»«])"""
+_re_infix = re.compile(rf'\.\.+|…|{_icon}|(?<=\d)[+\-*^](?=[\d-])|{_inner_dot}|(?<={_letter}),(?={_letter})|(?<=[^\W_])(?:---?|——|[-–—~:<>=/])(?={_letter})')
 _re_address = re.compile(r'(?:https?|ftp)://\S+|(?:mailto:)?[\w.+-]+@(?:[\w-]+\.)+[a-zA-Z]{2,}|(?:[^\W_](?:[-\w]*[^\W_])?\.)+[a-z]{2,}(?::\d{2,5})?(?:[/?#]\S*)?')
 _re_known = re.compile(rf'[<>]?{_smile}')
 
@@ -198,7 +213,10 @@ def _english():
     for parts in (('can','not'),('gon','na'),('got','ta'),('let',"'s"),('let','’s')): put(*parts)
     return res
 
-# %% ../nbs/02_transform.ipynb #6fa961e1
+# %% ../nbs/02_transform.ipynb #5d6186f4
+_max_word = 256
+_re_simple = re.compile(r'\w{1,256}|[^\w\s]')
+
 def _suffix(w):
     "Length of what comes off the end of `w`"
     if not w: return 0
@@ -218,6 +236,7 @@ def _infixes(w):
 
 def _split_word(w, known):
     "Tokens of `w`, a piece without white space"
+    if len(w)>_max_word: return _re_simple.findall(w)
     pre,suf,n = [],[],-1
     while w and len(w)!=n and w not in known and not _re_known.fullmatch(w):
         n = len(w)
@@ -231,7 +250,7 @@ def _split_word(w, known):
     mid = known.get(w) or ([] if not w else [w] if _re_known.fullmatch(w) or _re_address.fullmatch(w) else _infixes(w))
     return [*pre, *mid, *reversed(suf)]
 
-# %% ../nbs/02_transform.ipynb #cb592e58
+# %% ../nbs/02_transform.ipynb #8a54cac4
 _re_piece = re.compile(r'\n|\S+')
 
 @register_tokenizer
@@ -253,7 +272,7 @@ class WordTokenizer(BaseTokenizer):
         "Tokens of the piece `c`"
         known = self.known
         if c in known: return known[c]
-        if c.isalpha(): return [c]
+        if c.isalpha() and len(c)<=_max_word: return [c]
         if c[-1:] in ',!?;:' and (w := c[:-1]).isalpha(): return [*known.get(w, [w]), c[-1]]
         return [t for w in _re_piece.findall(c) for t in (['\n'] if w=='\n' else _split_word(w, known))]
 
@@ -329,7 +348,21 @@ def tok(self:Tokenizer):
         self._tok = tok
     return self._tok
 
-# %% ../nbs/02_transform.ipynb #0ad2fb49
+# %% ../nbs/02_transform.ipynb #28822712
+@patch
+def _finish(self:Tokenizer, toks):
+    for f in self.post_rules: toks = f(toks)
+    return toks
+
+@patch(as_prop=True)
+def _rules_first(self:Tokenizer): return getattr(self.tok, 'rules_first', False)
+
+@patch
+def _piece(self:Tokenizer, c):
+    "Final tokens of the piece `c`"
+    return [o for w in self._finish(c.split()) for o in self.tok.chunk(w)] if self._rules_first else self._finish(self.tok.chunk(c))
+
+# %% ../nbs/02_transform.ipynb #99ed111b
 class _Chunks(dict):
     "The value of `f` for every piece that was asked for, at most `max_len` of them"
     def __init__(self, f, max_len=1<<17): self.f,self.max_len = f,max_len
@@ -340,26 +373,15 @@ class _Chunks(dict):
         return r
 
 @patch
-def _finish(self:Tokenizer, toks):
-    for f in self.post_rules: toks = f(toks)
-    return toks
-
-@patch
 def _by_chunk(self:Tokenizer):
     "The dictionary of pieces, or None where a piece is not cut by itself"
     if self._chunks is None:
         alone = isinstance(self.tok, BaseTokenizer) and type(self.tok).tokenizer is BaseTokenizer.tokenizer
         alone = alone and all(getattr(f,'per_token',False) for f in self.post_rules)
-        words = (lambda c: [o for w in self._finish(c.split()) for o in self.tok.chunk(w)]) if self.tok_rules_first() else lambda c: self._finish(self.tok.chunk(c))
-        self._chunks = _Chunks(words) if alone else False
+        self._chunks = _Chunks(self._piece) if alone else False
     return None if self._chunks is False else self._chunks
 
-@patch
-def tok_rules_first(self:Tokenizer)->bool: # are the post rules meant for words, and the tokens parts of words?
-    "Do the post rules come before the tokenizer?"
-    return getattr(self.tok, 'rules_first', False)
-
-# %% ../nbs/02_transform.ipynb #2a0865d8
+# %% ../nbs/02_transform.ipynb #61bcdd34
 @patch
 def process_text(self:Tokenizer,
     t:str, # a text
@@ -370,7 +392,7 @@ def process_text(self:Tokenizer,
     for f in self.pre_rules: t = f(t)
     chunks = self._by_chunk() if tok is None else None
     if chunks is not None: return list(chain.from_iterable(map(chunks.__getitem__, t.split(' '))))
-    if tok is None and self.tok_rules_first(): return self.tok.tokenizer(' '.join(self._finish(t.split())))
+    if tok is None and self._rules_first: return self.tok.tokenizer(' '.join(self._finish(t.split())))
     return self._finish((tok or self.tok).tokenizer(t))
 
 @patch
@@ -452,7 +474,7 @@ class SubwordTokenizer(BaseTokenizer):
         toks = self.m.encode(c, out_type=str) if self.backend=='sentencepiece' else self.m.encode(c, add_special_tokens=False).tokens
         return [_plain_special(o) for o in toks]
 
-# %% ../nbs/02_transform.ipynb #dc2b96f9
+# %% ../nbs/02_transform.ipynb #4420c759
 def _plain_special(o): return o[1:] if o[:1]=='▁' and o[1:] in defaults.text_spec_tok else UNK if o=='<unk>' else o
 
 @patch
@@ -467,6 +489,7 @@ def from_state(cls:SubwordTokenizer,
     "The tokenizer that `d` describes"
     return cls(base64.b64decode(d['model']), d['backend'])
 
+# %% ../nbs/02_transform.ipynb #0e9ebd9f
 @patch(as_prop=True)
 def itos(self:SubwordTokenizer)->list: # parts, the special tokens first
     "All parts the model knows, in the order of their numbers"
@@ -474,7 +497,7 @@ def itos(self:SubwordTokenizer)->list: # parts, the special tokens first
     toks = [_plain_special(self.m.id_to_token(i) if self.backend=='tokenizers' else self.m.id_to_piece(i)) for i in range(n)]
     return list(dict.fromkeys(toks))
 
-# %% ../nbs/02_transform.ipynb #97eec568
+# %% ../nbs/02_transform.ipynb #cbfad816
 def _default_size(texts, max_vocab_sz):
     "A quarter of the different words of `texts`, rounded up to a multiple of 8"
     words = {w for t in texts for w in t.split()}
@@ -484,8 +507,9 @@ def _default_size(texts, max_vocab_sz):
 def _train_sp(texts, size, model_type, char_coverage):
     spm,f = _need('sentencepiece', 'subword'),io.BytesIO()
     spec = [f'▁{o}' for o in defaults.text_spec_tok]
-    spm.SentencePieceTrainer.train(sentence_iterator=iter(texts), model_writer=f, vocab_size=size, model_type=model_type, character_coverage=char_coverage, user_defined_symbols=spec,
-        unk_id=len(spec), pad_id=-1, bos_id=-1, eos_id=-1, max_sentence_length=1<<16, hard_vocab_limit=False, num_threads=1, minloglevel=2)
+    ids = dict(user_defined_symbols=spec, unk_id=len(spec), pad_id=-1, bos_id=-1, eos_id=-1)
+    spm.SentencePieceTrainer.train(sentence_iterator=iter(texts), model_writer=f, vocab_size=size, model_type=model_type, character_coverage=char_coverage,
+        max_sentence_length=1<<16, hard_vocab_limit=False, num_threads=1, minloglevel=2, **ids)
     return f.getvalue()
 
 def _train_hf(texts, size, model_type, char_coverage):
@@ -573,13 +597,13 @@ def create(cls:Vocab,
     itos = (spec+words)[:max_vocab]
     return cls(itos+['xxfake']*min(-len(itos)%8, max_vocab-len(itos)))
 
-# %% ../nbs/02_transform.ipynb #0522ddea
+# %% ../nbs/02_transform.ipynb #2fe791e3
 @patch
 def save(self:Vocab,
     path, # file to write
 ):
     "Write the vocabulary to `path` as JSON"
-    save_json(path, {'format':'textnb.vocab', 'itos':self.itos}, indent=None)
+    save_json(path, dict(format='textnb.vocab', itos=self.itos), indent=None)
 
 @patch(cls_method=True)
 def load(cls:Vocab,
