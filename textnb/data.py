@@ -8,26 +8,27 @@ Docs: https://textnb.github.io/textnb/data.html.md"""
 __all__ = ['DataBunch', 'TextDataBunch', 'TextLMDataBunch', 'TextClasDataBunch', 'item_weights', 'cut_tokens', 'show_rows',
            'load_data', 'as_store', 'peek_seed', 'epoch_rng', 'LanguageModelPreLoader', 'pad_batch', 'pad_collate',
            'SortSampler', 'sortish', 'SortishSampler', 'Loader', 'LMLoader', 'DocLoader', 'balanced_weights',
-           'ItemBase', 'Text', 'Category', 'MultiCategory', 'FloatItem', 'open_text', 'read_table', 'find_cols',
-           'TextProcessor', 'OpenFileProcessor', 'TokenizeProcessor', 'NumericalizeProcessor', 'SPProcessor',
-           'ItemList', 'TextList', 'text_extensions', 'text_files', 'ItemLists', 'CategoryList', 'MultiCategoryList',
-           'FloatList', 'EmptyLabelList', 'LMLabelList', 'LMTextList', 'LabelList', 'LabelLists', 'DatasetType',
-           'Vocab', 'Tokenizer']
+           'ItemBase', 'Text', 'Category', 'MultiCategory', 'FloatItem', 'open_text', 'read_text', 'read_table',
+           'find_cols', 'TextProcessor', 'OpenFileProcessor', 'TokenizeProcessor', 'NumericalizeProcessor',
+           'SPProcessor', 'ItemList', 'TextList', 'text_extensions', 'text_files', 'ItemLists', 'CategoryList',
+           'MultiCategoryList', 'FloatList', 'EmptyLabelList', 'LMLabelList', 'LMTextList', 'LabelList', 'LabelLists',
+           'DatasetType', 'Vocab', 'Tokenizer']
 
-# %% ../nbs/04_data.ipynb #d748da6a
-import copy,difflib,html,io,json,re,warnings
+# %% ../nbs/04_data.ipynb #fd6a59c3
+import difflib,io,json
 from pathlib import Path
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 from .core import ArchiveError, DatasetType, default_device, html_table, load_archive, save_archive, show_html
-from .transform import BOS, EOS, PAD, Tokenizer, Vocab
+from .transform import BOS, EOS, Tokenizer, Vocab
 from .corpus import TokenStore
 from .loaders import *
+from .texts import *
 from .datablock import *
 
-# %% ../nbs/04_data.ipynb #e4b78d76
+# %% ../nbs/04_data.ipynb #4a660e5d
 _all_ = ['as_store', 'peek_seed', 'epoch_rng', 'LanguageModelPreLoader', 'pad_batch', 'pad_collate', 'SortSampler', 'sortish', 'SortishSampler', 'Loader', 'LMLoader',
-    'DocLoader', 'balanced_weights', 'ItemBase', 'Text', 'Category', 'MultiCategory', 'FloatItem', 'open_text', 'read_table', 'find_cols', 'TextProcessor',
+    'DocLoader', 'balanced_weights', 'ItemBase', 'Text', 'Category', 'MultiCategory', 'FloatItem', 'open_text', 'read_text', 'read_table', 'find_cols', 'TextProcessor',
     'OpenFileProcessor', 'TokenizeProcessor', 'NumericalizeProcessor', 'SPProcessor', 'ItemList', 'TextList', 'text_extensions', 'text_files', 'ItemLists', 'CategoryList',
     'MultiCategoryList', 'FloatList', 'EmptyLabelList', 'LMLabelList', 'LMTextList', 'LabelList', 'LabelLists', 'DatasetType', 'Vocab', 'Tokenizer']
 
@@ -134,7 +135,7 @@ class TextDataBunch(DataBunch):
         self.test_dl = None if test_ds is None else self._loader(test_ds, val_bs or bs, device)
         return self
 
-# %% ../nbs/04_data.ipynb #75cbaab2
+# %% ../nbs/04_data.ipynb #c823d240
 class TextLMDataBunch(TextDataBunch):
     "Data for a language model: the texts as one stream, to be read forwards or backwards"
     is_lm = True
@@ -156,7 +157,8 @@ class TextLMDataBunch(TextDataBunch):
     ):
         "A bunch for `train_ds` and `valid_ds`"
         if not train_ds.store.n_tokens and len(train_ds): raise ValueError(f'the {len(train_ds)} training texts hold no token')
-        return cls._finish(train_ds, valid_ds, test_ds, path, bs, val_bs, seed, device, dict(bptt=bptt, backwards=backwards, pad_idx=train_ds.x.pad_idx), kwargs)
+        options = dict(bptt=bptt, backwards=backwards, pad_idx=train_ds.x.pad_idx)
+        return cls._finish(train_ds, valid_ds, test_ds, path, bs, val_bs, seed, device, options, kwargs)
     def _loader(self, ds, bs, device=None): return LMLoader(ds, bs, self.bptt, self.backwards, False, self.seed, device or self.device)
     def _train_loader(self, ds, bs, device): return LMLoader(ds, bs, self.bptt, self.backwards, True, self.seed, device)
 
@@ -275,7 +277,7 @@ def from_tokens(cls:TextDataBunch,
     ids = [None if o is None else [vocab.numericalize(t) for t in o] for o in (trn_tok, val_tok, tst_tok)]
     return cls.from_ids(path, vocab, *ids, trn_lbls, val_lbls, classes, **kwargs)
 
-# %% ../nbs/04_data.ipynb #739e252f
+# %% ../nbs/04_data.ipynb #8e90cf91
 @patch(cls_method=True)
 def from_df(cls:TextDataBunch,
     path, # folder for models and exports
@@ -308,9 +310,12 @@ def from_df(cls:TextDataBunch,
     if test_df is not None: res.add_test(TextList.from_df(test_df, path, _test_cols(test_df, train_df, text_cols)))
     return res.databunch(**kwargs)
 
-def _test_cols(test_df, train_df, cols): return [train_df.columns[c] for c in find_cols(train_df, cols, 'text')] if set(train_df.columns[find_cols(train_df, cols)])<=set(test_df.columns) else cols
+def _test_cols(test_df, train_df, cols):
+    "The text columns of `test_df`: those of the same name, if they are there"
+    names = [train_df.columns[c] for c in find_cols(train_df, cols, 'text')]
+    return names if set(names)<=set(test_df.columns) else cols
 
-# %% ../nbs/04_data.ipynb #6043c77e
+# %% ../nbs/04_data.ipynb #5f063376
 @patch(cls_method=True)
 def from_csv(cls:TextDataBunch,
     path, # folder of the file, and for models and exports
@@ -329,14 +334,15 @@ def from_csv(cls:TextDataBunch,
     **kwargs, # for `from_df`
 ): # a bunch of class `cls`
     "A bunch from a CSV file, part of it drawn for validation"
-    df = read_table(Path(path)/csv_name, delimiter, header)
+    df = read_table(Path(path)/csv_name, delimiter, header, text_cols)
     if not 0<=valid_pct<1: raise ValueError(f'valid_pct is a share of the rows, from 0 to less than 1, not {valid_pct}')
     test_df = None if test is None else read_table(Path(path)/test, delimiter, header)
     idxs = split_rng(seed).permutation(len(df))
     cut = min(int(valid_pct*len(df))+1, len(df)-1) if valid_pct else 0
-    return cls.from_df(path, df.iloc[idxs[cut:]], df.iloc[idxs[:cut]], test_df, tokenizer, vocab, classes, text_cols, label_cols, label_delim, seed=seed, **kwargs)
+    kwargs.update(tokenizer=tokenizer, vocab=vocab, classes=classes, text_cols=text_cols, label_cols=label_cols, label_delim=label_delim, seed=seed)
+    return cls.from_df(path, df.iloc[idxs[cut:]], df.iloc[idxs[:cut]], test_df, **kwargs)
 
-# %% ../nbs/04_data.ipynb #892e2b68
+# %% ../nbs/04_data.ipynb #8e318c79
 @patch(cls_method=True)
 def from_folder(cls:TextDataBunch,
     path, # folder
@@ -353,12 +359,14 @@ def from_folder(cls:TextDataBunch,
     include_bos:bool=True, # begin with `xxbos`?
     include_eos:bool=False, # end with `xxeos`?
     processor=None, # a `TextProcessor`, instead of the settings above
+    n_workers:int|None=None, # processes that tokenize
+    cache=None, # folder to keep the ids in
     extensions=text_extensions, # of the files
     **kwargs, # for `databunch`
 ): # a bunch of class `cls`
     "A bunch from folders with a file for each text"
     proc = TextProcessor.of(processor, tokenizer=tokenizer, vocab=vocab, max_vocab=max_vocab, min_freq=min_freq, mark_fields=mark_fields,
-        include_bos=include_bos, include_eos=include_eos)
+        include_bos=include_bos, include_eos=include_eos, n_workers=n_workers, cache=cache)
     src = TextList.from_folder(path, extensions, processor=proc).split_by_folder(train, valid)
     res = src.label_for_lm() if cls.is_lm else src.label_from_folder(classes=classes)
     if test is not None: res.add_test_folder(test)
@@ -480,7 +488,7 @@ def add_test_folder(self:DataBunch,
     "Add the text files of a folder to predict"
     return self.add_test(TextList.from_folder(self.path/test_folder), label)
 
-# %% ../nbs/04_data.ipynb #6966e2ab
+# %% ../nbs/04_data.ipynb #45a9d961
 _kinds = dict(category=CategoryList, multi=MultiCategoryList, float=FloatList, empty=EmptyLabelList, lm=LMLabelList)
 
 def _plain_class(o): return o.item() if isinstance(o, np.generic) else o
@@ -488,20 +496,14 @@ def _plain_class(o): return o.item() if isinstance(o, np.generic) else o
 @patch
 def export_state(self:DataBunch)->dict: # values that JSON can hold
     "Everything but the texts"
-    y = self.train_ds.y
-    lab = dict(kind=y.kind, classes=None if y.classes is None else [_plain_class(o) for o in y.classes], log=getattr(y, 'log', False), width=getattr(y, 'width', 1),
-        label_delim=getattr(y, 'label_delim', None), shape=list(y.labels.shape[1:]), dtype=str(y.labels.dtype))
+    y,proc = self.train_ds.y,self.processor.state()
+    lab = dict(kind=y.kind, log=getattr(y, 'log', False), width=getattr(y, 'width', 1), label_delim=getattr(y, 'label_delim', None),
+        shape=list(y.labels.shape[1:]), dtype=str(y.labels.dtype))
     opts = {k:getattr(self, k) for k in ('pad_idx','backwards','val_bs','seed')+(('bptt',) if self.is_lm else ('pad_first',))}
-    return dict(format=1, is_lm=self.is_lm, processor=self.processor.state(), labels=lab, options=opts, bs=self.batch_size, sep=self.train_ds.x.sep)
+    return dict(format=1, is_lm=self.is_lm, vocab=proc.pop('itos'), classes=None if y.classes is None else [_plain_class(o) for o in y.classes],
+        processor=proc, labels=lab, options=opts, bs=self.batch_size, sep=self.train_ds.x.sep)
 
-# %% ../nbs/04_data.ipynb #26a51130
-def _labels_from(d, labels=None):
-    "A list of labels of the kind that `d` describes"
-    y = object.__new__(_kinds[d['kind']])
-    y.items,y.classes,y.log,y.width,y.label_delim,y.one_hot = np.empty(0, dtype=object),d['classes'],d['log'],d['width'],d['label_delim'],False
-    y.labels = np.zeros((0,*d['shape']), dtype=d['dtype']) if labels is None else labels
-    return y
-
+# %% ../nbs/04_data.ipynb #f43c0a93
 @patch(cls_method=True)
 def from_state(cls:DataBunch,
     d:dict, # what `export_state` gave
@@ -509,13 +511,26 @@ def from_state(cls:DataBunch,
     device=None, # where batches go, `default_device()` if None
 )->DataBunch: # of the right kind, with empty sets
     "The bunch that `d` describes, without texts"
-    if d.get('format')!=1: raise ValueError(f'data of format {d.get("format")!r} cannot be read here (expected 1): use the textnb that wrote them')
-    ds = _dataset_from(d, TextProcessor.from_state(d['processor']), None, None, path)
+    ds = _dataset_from(d, _processor_from(d), path)
     return (TextLMDataBunch if d['is_lm'] else TextClasDataBunch).create(ds, ds[[]], path=path, bs=d['bs'], device=device, **d['options'])
 
-def _dataset_from(d, proc, store, labels, path, raw=()):
+def _processor_from(d):
+    if d.get('format')!=1: raise ValueError(f'data of format {d.get("format")!r} cannot be read here (expected 1): use the textnb that wrote them')
+    return TextProcessor.from_state({**d['processor'], 'itos':d['vocab']})
+
+# %% ../nbs/04_data.ipynb #30885aa7
+def _labels_from(d, labels=None):
+    "A list of labels of the kind that `d` describes"
+    o = d['labels']
+    y = object.__new__(_kinds[o['kind']])
+    y.items,y.classes,y.log,y.width,y.label_delim,y.one_hot = np.empty(0, dtype=object),d['classes'],o['log'],o['width'],o['label_delim'],False
+    y.labels = np.zeros((0,*o['shape']), dtype=o['dtype']) if labels is None else labels
+    return y
+
+def _dataset_from(d, proc, path, store=None, labels=None, raw=()):
+    "A dataset with the settings in `d`, empty or not"
     x = (LMTextList if d['is_lm'] else TextList)(raw, pad_idx=d['options']['pad_idx'], sep=d['sep'], path=path, processor=proc, store=as_store([]) if store is None else store)
-    return LabelList(x, _labels_from(d['labels'], labels))
+    return LabelList(x, _labels_from(d, labels))
 
 # %% ../nbs/04_data.ipynb #837cf244
 def _npy(a):
@@ -540,7 +555,7 @@ def save(self:DataBunch,
         files.update({f'{n}/ids.npy':_npy(ds.store.ids), f'{n}/offsets.npy':_npy(ds.store.offsets), f'{n}/labels.npy':_npy(ds.labels), f'{n}/raw.json':_raw_json(ds.x.raw)})
     save_archive(self.path/file, meta=dict(what='data', state=self.export_state(), sets=sets), files=files)
 
-# %% ../nbs/04_data.ipynb #12fe5d9e
+# %% ../nbs/04_data.ipynb #9e9f7525
 def load_data(
     path, # folder
     file='data_save.tnb', # archive in it
@@ -553,7 +568,7 @@ def load_data(
     a = load_archive(Path(path)/file)
     if a.meta.get('what')!='data': raise ArchiveError(f'{Path(path)/file} is a textnb archive, but not one of data: use `load_learner` for a learner')
     d = a.meta['state']
-    proc = TextProcessor.from_state(d['processor'])
+    proc = _processor_from(d)
     sets = {n:_read_set(a.files, n, d, proc, path, o['y']) for n,o in a.meta['sets'].items()}
     cls = TextLMDataBunch if d['is_lm'] else TextClasDataBunch
     opts = {k:v for k,v in d['options'].items() if k!='val_bs'}
@@ -562,6 +577,6 @@ def load_data(
 def _read_set(files, n, d, proc, path, y):
     ids,offs,labels = (np.load(io.BytesIO(files[f'{n}/{o}.npy']), allow_pickle=False) for o in ('ids','offsets','labels'))
     raw = [Path(o['path']) if isinstance(o, dict) else tuple(o) if isinstance(o, list) else o for o in json.loads(files[f'{n}/raw.json'])]
-    ds = _dataset_from(d, proc, TokenStore(ids, offs), labels, path, raw)
+    ds = _dataset_from(d, proc, path, TokenStore(ids, offs), labels, raw)
     if y is not None: ds.y = ds.y.empty(len(ds))
     return ds
