@@ -48,10 +48,11 @@ class DataBunch:
         self.options = options or {}
         for k,v in self.options.items(): setattr(self, k, v)
 
-# %% ../nbs/04_data.ipynb #b2449963
+# %% ../nbs/04_data.ipynb #0296c2fa
 for _n in ('train','valid','fix','test'):
     setattr(DataBunch, f'{_n}_ds', property(lambda self, n=_n: getattr(getattr(self, f'{n}_dl'), 'dataset', None)))
 
+# %% ../nbs/04_data.ipynb #dc95ba83
 @patch(as_prop=True)
 def processor(self:DataBunch): return self.train_ds.x.processor
 
@@ -95,11 +96,12 @@ def one_batch(self:DataBunch,
     "The first batch; looking at it changes nothing"
     return tuple(o.cpu() if cpu else o for o in self.dl(ds_type).one_batch())
 
-# %% ../nbs/04_data.ipynb #12b8b09b
+# %% ../nbs/04_data.ipynb #c0885188
 def _get_loss(self): return self.__dict__.get('_loss') or self.train_ds.y.loss_func
 def _set_loss(self, v): self._loss = v
 DataBunch.loss_func = property(_get_loss, _set_loss)
 
+# %% ../nbs/04_data.ipynb #292a4fa4
 def _get_bs(self): return self.train_dl.batch_size
 def _set_bs(self, v):
     for o in self.dls:
@@ -247,7 +249,7 @@ def from_ids(cls:TextDataBunch,
     if test_ids is not None: res.add_test(mk(test_ids))
     return res.databunch(**kwargs)
 
-# %% ../nbs/04_data.ipynb #a3c9d2f5
+# %% ../nbs/04_data.ipynb #b1825c5a
 def _label_ids(src, train_lbls, valid_lbls, classes):
     if train_lbls is None or valid_lbls is None: raise ValueError('a classifier needs train_lbls and valid_lbls')
     t,v = np.asarray(train_lbls),np.asarray(valid_lbls)
@@ -258,6 +260,7 @@ def _label_ids(src, train_lbls, valid_lbls, classes):
         t,v = ([classes[i] for i in o] for o in (t, v))
     return src.label_from_list(list(t), list(v), classes=classes)
 
+# %% ../nbs/04_data.ipynb #3908c87a
 @patch(cls_method=True)
 def from_tokens(cls:TextDataBunch,
     path, # folder for models and exports

@@ -49,7 +49,7 @@ class ItemList:
         if k.startswith(('databunch','add_test')): raise AttributeError(f'split and label the items first: `.split_by_rand_pct(0.2).label_from_df(…).{k}(…)`')
         raise AttributeError(f'{type(self).__name__!r} object has no attribute {k!r}')
 
-# %% ../nbs/03c_datablock.ipynb #7a02fe91
+# %% ../nbs/03c_datablock.ipynb #7d336ac8
 @patch(as_prop=True)
 def items(self:ItemList): return self.raw
 
@@ -63,6 +63,7 @@ def get(self:ItemList,
     "Item `i`"
     return self.raw[i]
 
+# %% ../nbs/03c_datablock.ipynb #4ab832fa
 @patch(as_prop=True)
 def inner_df(self:ItemList): return None if self._df is None else self._df.iloc[self._rows]
 
@@ -591,7 +592,7 @@ class LabelList:
     classes,c,loss_func = (property(lambda self, n=n: getattr(self.y, n)) for n in ('classes','c','loss_func'))
     path,inner_df = (property(lambda self, n=n: getattr(self.x, n)) for n in ('path','inner_df'))
 
-# %% ../nbs/03c_datablock.ipynb #1a68536d
+# %% ../nbs/03c_datablock.ipynb #e677156d
 @patch
 def text(self:LabelList,
     i:int, # position
@@ -609,7 +610,8 @@ def raw_text(self:LabelList,
 @patch
 def to_df(self:LabelList)->pd.DataFrame: # columns x and y
     "Texts and labels as a table"
-    return pd.DataFrame(dict(x=[t if (t:=self.raw_text(i)) is not None else self.text(i) for i in range(len(self))], y=[str(self.y[i]) for i in range(len(self))]))
+    xs = [self.raw_text(i) if len(self.x.raw) else self.text(i) for i in range(len(self))]
+    return pd.DataFrame(dict(x=xs, y=[str(self.y[i]) for i in range(len(self))]))
 
 # %% ../nbs/03c_datablock.ipynb #8338b9d7
 class LabelLists(ItemLists):

@@ -9,8 +9,7 @@ __all__ = ['as_store', 'peek_seed', 'peek_rng', 'epoch_rng', 'LanguageModelPreLo
            'pad_collate', 'SortSampler', 'sortish', 'SortishSampler', 'Loader', 'LMLoader', 'DocLoader',
            'balanced_weights']
 
-# %% ../nbs/03a_loaders.ipynb #29fdea47
-import copy,warnings
+# %% ../nbs/03a_loaders.ipynb #45a609ab
 import numpy as np, torch
 from fastcore.basics import patch
 from .core import default_device, preserve_rng, to_device
@@ -252,7 +251,7 @@ def _check_bs(bs):
     if int(bs)<1: raise ValueError(f'bs must be at least 1, not {bs}')
     return int(bs)
 
-# %% ../nbs/03a_loaders.ipynb #d7279bfe
+# %% ../nbs/03a_loaders.ipynb #a77c417c
 @patch
 def iter_from(self:Loader,
     k:int, # first batch to give, from 0
@@ -267,6 +266,7 @@ def one_batch(self:Loader)->tuple: # of tensors
     if not len(self): raise ValueError(f'the loader is empty: its dataset has {len(self.dataset)} items')
     return next(iter(self))
 
+# %% ../nbs/03a_loaders.ipynb #b788c617
 @patch(as_prop=True)
 def x(self:Loader): return self.dataset.x
 
@@ -322,7 +322,7 @@ class DocLoader(Loader):
         self.shuffle,self.drop_last,self.pad_idx,self.pad_first,self.backwards = shuffle,drop_last,pad_idx,pad_first,backwards
         self.sampler,self.weights,self._order = sampler,_check_weights(weights, len(dataset)),None
 
-# %% ../nbs/03a_loaders.ipynb #671daec5
+# %% ../nbs/03a_loaders.ipynb #79298903
 def _check_weights(weights, n):
     if weights is None: return None
     w = np.asarray(weights, dtype=np.float64)
@@ -330,6 +330,7 @@ def _check_weights(weights, n):
     if not np.isfinite(w).all() or w.min()<0 or not w.sum(): raise ValueError('weights must be finite, at least 0, and not all 0')
     return w/w.sum()
 
+# %% ../nbs/03a_loaders.ipynb #57878b53
 def balanced_weights(
     labels, # class of each document
 )->np.ndarray: # a weight each, inversely proportional to the size of its class

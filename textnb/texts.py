@@ -240,11 +240,12 @@ def ids(self:TextProcessor,
     "The ids of one text, as in training"
     return np.asarray(self.vocab.numericalize(self.tokens(text)), dtype=np.int64)
 
-# %% ../nbs/03b_texts.ipynb #540191e0
+# %% ../nbs/03b_texts.ipynb #3a67b7f7
 @patch
 def state(self:TextProcessor)->dict: # values that JSON can hold
     "Everything that makes the same processor elsewhere"
-    return dict(tokenizer=self.tokenizer.state(), itos=None if self.vocab is None else self.vocab.itos, enc=self.enc, max_vocab=self.max_vocab, min_freq=self.min_freq, **self.marks)
+    itos = None if self.vocab is None else self.vocab.itos
+    return dict(tokenizer=self.tokenizer.state(), itos=itos, enc=self.enc, max_vocab=self.max_vocab, min_freq=self.min_freq, **self.marks)
 
 @patch(cls_method=True)
 def from_state(cls:TextProcessor,
@@ -293,7 +294,7 @@ class NumericalizeProcessor(Processor):
     ): super().__init__(vocab=vocab if vocab is not None else getattr(ds, 'vocab', None), max_vocab=max_vocab, min_freq=min_freq)
     def process_one(self, item): return np.asarray(self.settings['vocab'].numericalize(item), dtype=np.int64)
 
-# %% ../nbs/03b_texts.ipynb #4866fa10
+# %% ../nbs/03b_texts.ipynb #8bc8fcb8
 class SPProcessor(Processor):
     "Texts to sub-words, by a model that is trained on the training texts"
     def __init__(self,
@@ -311,7 +312,9 @@ class SPProcessor(Processor):
         **kwargs, # for `SubwordTokenizer.train`: `backend`, `model_type`, `char_coverage`
     ):
         marks = dict(mark_fields=mark_fields, include_bos=include_bos, include_eos=include_eos)
-        def train(texts): return train_subwords((join_texts(t, **marks) for t in texts), pre_rules, post_rules, lang, vocab_sz=vocab_sz, max_vocab_sz=max_vocab_sz, **kwargs)
+        def train(texts):
+            marked = (join_texts(t, **marks) for t in texts)
+            return train_subwords(marked, pre_rules, post_rules, lang, vocab_sz=vocab_sz, max_vocab_sz=max_vocab_sz, **kwargs)
         super().__init__(train_tokenizer=train, enc=enc, n_workers=n_cpus, **marks)
 
 def train_subwords(
