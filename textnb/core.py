@@ -11,8 +11,8 @@ __all__ = ['defaults', 'DatasetType', 'Rngs', 'Archive', 'usable_cpus', 'Config'
            'load_pickle_list', 'progress', 'Html', 'show_html', 'html_table', 'in_notebook', 'patch', 'Path',
            'SimpleNamespace']
 
-# %% ../nbs/00_core.ipynb #afb6efe0
-import base64,contextlib,hashlib,html,json,os,pickle,random,shutil,stat,sys,tarfile,zipfile,zlib
+# %% ../nbs/00_core.ipynb #1dd9e674
+import base64,contextlib,hashlib,html,io,json,lzma,os,pickle,random,shutil,stat,struct,sys,tarfile,zipfile,zlib
 from collections import namedtuple
 from enum import Enum
 from pathlib import Path,PurePosixPath,PureWindowsPath
@@ -273,20 +273,21 @@ def save_archive(
         man = dict(format=_fmt, version=1, tied=alias, members={k:_add(z, k, v) for k,v in members.items()})
         _add(z, 'manifest.json', _json_bytes(man, 1))
 
-# %% ../nbs/00_core.ipynb #7f35cd79
+# %% ../nbs/00_core.ipynb #d3192469
 def _open_zip(path):
     path = Path(path)
     if not path.is_file(): raise FileNotFoundError(f'{path} is not there. Is the path right, and was the file saved?')
     try: return zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError, ValueError) as e:
+    except PermissionError: raise
+    except (zipfile.BadZipFile, OSError, ValueError, OverflowError, NotImplementedError, struct.error) as e:
         with path.open('rb') as f: head = f.read(4)
-        if head[:2]==b'PK' or not head: raise ArchiveError(f'{path} is truncated: its end is missing ({path.stat().st_size:,} bytes are there). Copy or save it again.') from e
+        if head[:2]==b'PK' or not head: raise ArchiveError(f'{path} is truncated or damaged: its table of contents cannot be read ({path.stat().st_size:,} bytes are there). Copy or save it again.') from e
         raise ArchiveError(f'{path} is not a textnb archive: it begins with {head!r}. For fastai\'s .pth files use `load_torch_file`.') from e
 
 def _member(z, path, name, want=None):
     try: data = z.read(name)
     except KeyError as e: raise ArchiveError(f'{path} has no member {name}: it was changed after it was saved.') from e
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as e:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError, struct.error) as e:
         raise ArchiveError(f'{path}: member {name} is damaged ({e}). Copy or save the file again.') from e
     if want is not None and (len(data)!=want['size'] or hashlib.sha256(data).hexdigest()!=want['sha256']):
         raise ArchiveError(f'{path}: member {name} was changed after it was saved: its SHA-256 sum is not the one in the manifest.')
@@ -369,7 +370,7 @@ def _extract_zip(z, dest):
         else:
             with z.open(m) as f: _copy_member(f, p)
 
-# %% ../nbs/00_core.ipynb #80ceaef4
+# %% ../nbs/00_core.ipynb #b2fa0701
 def safe_extract(
     archive:str|os.PathLike, # a .tar, .tgz, .tar.bz2, .tar.xz or .zip file
     dest:str|os.PathLike, # folder to extract into, made if need be
@@ -383,7 +384,7 @@ def safe_extract(
             with zipfile.ZipFile(archive) as z: _extract_zip(z, dest)
         else:
             with tarfile.open(archive) as t: _extract_tar(t, dest)
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, KeyError) as e:
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, KeyError, NotImplementedError, struct.error) as e:
         raise ArchiveError(f'{archive} is truncated or not a tar or zip file ({e}). Delete it and download it again.') from e
     return dest
 
@@ -401,7 +402,7 @@ def load_torch_file(
     if not isinstance(d, dict): raise ArchiveError(f'{path} holds {type(d).__name__}, not a state dict (name -> tensor)')
     return dict(d)
 
-# %% ../nbs/00_core.ipynb #95ec7509
+# %% ../nbs/00_core.ipynb #b68b0016
 class _NoClasses(pickle.Unpickler):
     def find_class(self, module, name): raise pickle.UnpicklingError(f'it asks for {module}.{name}')
 
@@ -410,10 +411,9 @@ def load_pickle_list(
 )->list: # of str
     "Read a pickled list of strings; anything else in the file is refused, not run"
     if not Path(path).is_file(): raise FileNotFoundError(f'{path} is not there')
-    try:
-        with open(path, 'rb') as f: res = _NoClasses(f).load()
-    except (pickle.UnpicklingError, EOFError, ValueError, IndexError, KeyError, AttributeError, TypeError, UnicodeError) as e:
-        raise ArchiveError(f'{path} is not a plain pickled list of words, or is damaged: {e}. It was not run.') from e
+    data = Path(path).read_bytes()
+    try: res = _NoClasses(io.BytesIO(data)).load()
+    except Exception as e: raise ArchiveError(f'{path} is not a plain pickled list of words, or is damaged: {e!r}. It was not run.') from e
     if not isinstance(res, (list,tuple)) or not all(isinstance(o, str) for o in res): raise ArchiveError(f'{path} does not hold a list of words')
     return list(res)
 
