@@ -231,6 +231,16 @@ def test_truncated_downloads_are_named(tmp_path, ext, mode, keep):
     ar.write_bytes(ar.read_bytes()[:keep])
     with pytest.raises(ArchiveError, match='a.'+ext): safe_extract(ar, tmp_path/'out')
 
+@pytest.mark.parametrize('mode', ['w','w:gz','w:xz'])
+def test_a_tar_that_is_cut_anywhere_is_noticed(tmp_path, mode):
+    "Also between two members, where `tarfile` itself sees nothing wrong"
+    ar = make_tar(tmp_path/'a', ('f',F,b'1'*600), ('g',F,random.Random(0).randbytes(600)), fmt=mode)
+    data = ar.read_bytes()
+    for n in range(0, len(data) if mode!='w' else 3073, 64):
+        ar.write_bytes(data[:n])
+        with pytest.raises(ArchiveError): safe_extract(ar, tmp_path/'out')
+    assert names(tmp_path/'out') == []
+
 # ---- fastai's files
 
 @pytest.mark.parametrize('proto', range(pickle.HIGHEST_PROTOCOL+1))

@@ -346,14 +346,22 @@ def _open_tar(t, m, dest):
     if f is None: raise ArchiveError(f'refusing to extract {m.name!r}: it is ' + (f'a link to {m.linkname!r}, which is no file in the archive.' if m.linkname else 'a device or a pipe, not a file.'))
     return f
 
-# %% ../nbs/00_core.ipynb #76989dc0
+# %% ../nbs/00_core.ipynb #20a4d469
 def _copy_member(src, p):
     p.parent.mkdir(parents=True, exist_ok=True)
     p.unlink(missing_ok=True)
     with p.open('xb') as o: shutil.copyfileobj(src, o, 2**20)
 
+def _check_end(t):
+    "Raise `tarfile.ReadError` unless tar file `t`, whose members have been listed, ends with a block of zeros as it should"
+    t.fileobj.seek(t.offset)
+    if t.fileobj.read(512)!=bytes(512): raise tarfile.ReadError('its end is missing')
+    while t.fileobj.read(2**20): pass
+
+# %% ../nbs/00_core.ipynb #12f89809
 def _extract_tar(t, dest):
     ms = t.getmembers()
+    _check_end(t)
     for m in ms: _open_tar(t, m, dest)
     for m in ms:
         p,f = _inside(m.name, dest),_open_tar(t, m, dest)
