@@ -146,8 +146,10 @@ class Recorder(Callback):
         row = [self.learn.epoch,loss]+(v or [None]*(1+len(self.learn.metrics)))
         self.rows.append(row+[f'{int(s)//60:02d}:{int(s)%60:02d}']*(self.names[-1]=='time'))
 
-# %% ../nbs/20_train.ipynb #27c79700
-def _fmt(o): return '' if o is None else f'{o:.6f}' if isinstance(o, float) else str(o)
+# %% ../nbs/20_train.ipynb #d9ec04f8
+def _fmt(o):
+    if isinstance(o, Tensor): return str(np.round(o.tolist(), 4).tolist())
+    return '' if o is None else f'{o:.6f}' if isinstance(o, float) else str(o)
 
 @patch(as_prop=True)
 def values(self:Recorder)->dict: # name -> value, of the last epoch
@@ -255,7 +257,7 @@ class Learner:
         n = sum(p.numel() for p in self.model.parameters())
         return f'{type(self).__name__}({type(self.model).__name__}, {n:,} parameters in {len(self.layer_groups)} groups, {len(self.callbacks)} callbacks)'
 
-# %% ../nbs/20_train.ipynb #7a26215a
+# %% ../nbs/20_train.ipynb #699197c7
 @patch
 def add_cb(self:Learner,
     cb:Callback, # a callback, or a class of them
@@ -279,7 +281,7 @@ def __call__(self:Learner,
 ):
     "Let every callback act on `event`, in their `order`"
     for cb in sorted(self.callbacks, key=lambda o: o.order):
-        f = getattr(cb, event, None)
+        cb.learn,f = self,getattr(cb, event, None)
         if f is not None: f()
 
 # %% ../nbs/20_train.ipynb #fbbb0082
@@ -486,7 +488,7 @@ def evaluating(self:Learner): # a context manager that gives the model
             self.training = training
             if hasattr(m, 'state'): m.state = state
 
-# %% ../nbs/20_train.ipynb #d5aea1c2
+# %% ../nbs/20_train.ipynb #006ebb77
 @patch
 def _validate(self:Learner, dl, metrics):
     "Loss and metrics over `dl`"
@@ -499,7 +501,7 @@ def _validate(self:Learner, dl, metrics):
             if not self._one_batch(b): continue
             for m in [avg,*metrics]: m.accumulate(self.pred, self.yb)
         self('after_validate')
-    return [avg.value]+[float(m.value) for m in metrics]
+    return [avg.value]+[v if getattr(v, 'ndim', 0) else float(v) for v in (m.value for m in metrics)]
 
 @patch
 def validate(self:Learner,
@@ -678,7 +680,7 @@ def pred_batch(self:Learner,
     batch = next(iter(self.dl(ds_type))) if batch is None else batch
     return next(self.iter_preds([batch], activ))[0].cpu()
 
-# %% ../nbs/20_train.ipynb #7f0f0952
+# %% ../nbs/20_train.ipynb #bddf6843
 def pack(
     o, # nested lists, tuples, dicts with string keys; leaves are tensors, arrays, and what JSON can hold
     tensors:dict, # the tensors found are put here
@@ -691,6 +693,7 @@ def pack(
         return {'tensor':key}
     if isinstance(o, (list,tuple)): return {type(o).__name__ if type(o) is list else 'tuple':[pack(x, tensors, f'{key}.{i}') for i,x in enumerate(o)]}
     if isinstance(o, dict): return {'dict':{k:pack(v, tensors, f'{key}.{k}') for k,v in o.items()}}
+    if isinstance(o, slice): return {'slice':[o.start,o.stop,o.step]}
     return o.item() if isinstance(o, np.generic) else o
 
 def unpack(
@@ -702,6 +705,7 @@ def unpack(
     (k,v), = o.items()
     if k=='tensor': return tensors[v]
     if k=='array': return unpack(v, tensors).numpy()
+    if k=='slice': return slice(*v)
     if k=='dict': return {a:unpack(b, tensors) for a,b in v.items()}
     return (list if k=='list' else tuple)(unpack(x, tensors) for x in v)
 
