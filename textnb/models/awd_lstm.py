@@ -8,43 +8,47 @@ Docs: https://textnb.github.io/textnb/awd_lstm.html.md"""
 __all__ = ['awd_lstm_lm_config', 'awd_lstm_clas_config', 'awd_lstm_small_lm_config', 'awd_lstm_small_clas_config', 'lstm', 'LSTM',
            'AWD_LSTM', 'awd_lstm_lm_split', 'awd_lstm_clas_split']
 
-# %% ../../nbs/11_awd_lstm.ipynb #cc82ccb4
+# %% ../../nbs/11_awd_lstm.ipynb #c8ba2710
 import torch
+import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn,Tensor
 
 from .layers import *
 
-# %% ../../nbs/11_awd_lstm.ipynb #044666e1
-def _lstm_forward(x, h, c, w_ih, w_hh, bias):
-    "Time-major LSTM over `x` (sl, bs, n_in): states `hs` and `cs` (sl+1, bs, n), gates (sl, bs, 4, n)"
-    sl,bs,n_in = x.shape
-    n,dtype = h.shape[1],x.dtype
-    gates = torch.addmm(bias, x.reshape(sl*bs, n_in), w_ih.t()).view(sl, bs, 4*n)
-    hs,cs = h.new_empty(sl+1, bs, n, dtype=dtype),c.new_empty(sl+1, bs, n)
-    hs[0],cs[0],w_hh = h,c,w_hh.t().contiguous()
-    for t in range(sl):
-        g = gates[t].addmm_(hs[t], w_hh)
-        g[:,:2*n].sigmoid_(), g[:,2*n:3*n].tanh_(), g[:,3*n:].sigmoid_()
-        i,f,u,o = g.to(c.dtype).view(bs, 4, n).unbind(1)
-        torch.mul(f, cs[t], out=cs[t+1]).addcmul_(i, u)
-        hs[t+1] = o*cs[t+1].tanh()
-    return hs, cs, gates.view(sl, bs, 4, n)
+# %% ../../nbs/11_awd_lstm.ipynb #bea6cba1
+def _tanh(x): return (2*x).sigmoid_().mul_(2).sub_(1)
 
-# %% ../../nbs/11_awd_lstm.ipynb #19021c52
+# %% ../../nbs/11_awd_lstm.ipynb #07c6d179
+def _lstm_forward(x, h, c, w_ih, w_hh, bias):
+    "LSTM over `x` (sl, bs, n_in): states `hs` and `cs` (sl+1, bs, n), gates (sl, bs, 4, n)"
+    sl,bs,n_in = x.shape
+    n = h.shape[1]
+    gates = torch.addmm(bias, x.reshape(sl*bs, n_in), w_ih.t()).view(sl, bs, 4, n)
+    hs,cs,w_hh = x.new_empty(sl+1, bs, n),c.new_empty(sl+1, bs, n),w_hh.t().contiguous()
+    hs[0],cs[0] = h,c
+    for t in range(sl):
+        g = gates[t].flatten(1).addmm_(hs[t], w_hh).to(c.dtype).view(bs, 4, n)
+        g[:,2].mul_(2)
+        g.sigmoid_()[:,2].mul_(2).sub_(1)
+        torch.mul(g[:,1], cs[t], out=cs[t+1]).addcmul_(g[:,0], g[:,2])
+        hs[t+1],gates[t] = _tanh(cs[t+1]).mul_(g[:,3]),g
+    return hs, cs, gates
+
+# %% ../../nbs/11_awd_lstm.ipynb #ec4e7f12
 def _lstm_backward(d_out, dh, dc, w_hh, hs, cs, gates):
     "Gradients of the gates before their activations (sl, bs, 4*n), of the first `h` and of the first `c`"
     d_gates = torch.empty_like(gates)
     for t in reversed(range(len(gates))):
-        i,f,u,o = gates[t].to(cs.dtype).unbind(1)
-        th,d = cs[t+1].tanh(),d_gates[t]
-        dh = dh + d_out[t]
-        dc = dc + dh*o*(1-th*th)
-        d[:,0],d[:,1],d[:,2],d[:,3] = dc*u*i*(1-i), dc*cs[t]*f*(1-f), dc*i*(1-u*u), dh*th*o*(1-o)
-        dc,dh = dc*f,(d.flatten(1)@w_hh).to(cs.dtype)
+        (i,f,u,o),th,d = gates[t].to(cs.dtype).unbind(1),_tanh(cs[t+1]),d_gates[t]
+        dho = (dh+d_out[t])*o
+        dc = (dc+dho).addcmul_(dho*th, th, value=-1)
+        dci,dcf = dc*i,dc*f
+        d[:,0],d[:,1],d[:,2],d[:,3] = dci*u*(1-i), dcf*cs[t]*(1-f), dci*(1-u*u), dho*th*(1-o)
+        dc,dh = dcf,(d.flatten(1)@w_hh).to(cs.dtype)
     return d_gates.flatten(2), dh, dc
 
-# %% ../../nbs/11_awd_lstm.ipynb #029d48ad
+# %% ../../nbs/11_awd_lstm.ipynb #e63212a9
 class _FusedLSTM(torch.autograd.Function):
     "An LSTM layer whose products are of type `dtype`"
     @staticmethod
@@ -52,7 +56,7 @@ class _FusedLSTM(torch.autograd.Function):
         xt,wi,wh = x.transpose(0,1).to(dtype).contiguous(),w_ih.to(dtype),w_hh.to(dtype)
         hs,cs,gates = _lstm_forward(xt, h, c.to(torch.promote_types(dtype, torch.float32)), wi, wh, (b_ih+b_hh).to(dtype))
         ctx.save_for_backward(xt, wi, wh, hs, cs, gates)
-        ctx.types = [o.dtype for o in (x,h,c,w_ih,w_hh,b_ih)]
+        ctx.types = [o.dtype for o in (x, h, c, w_ih, w_hh, b_ih, b_hh)]
         return hs[1:].transpose(0,1), hs[-1].clone(), cs[-1].clone()
 
     @staticmethod
@@ -61,36 +65,57 @@ class _FusedLSTM(torch.autograd.Function):
         xt,wi,wh,hs,cs,gates = ctx.saved_tensors
         dg,dh,dc = _lstm_backward(d_out.transpose(0,1), dh.to(cs.dtype), dc.to(cs.dtype), wh, hs, cs, gates)
         flat,need = dg.flatten(0,1),ctx.needs_input_grad
-        bias = flat.sum(0, dtype=cs.dtype) if need[5] or need[6] else None
-        grads = [(dg@wi).transpose(0,1) if need[0] else None, dh, dc, flat.t()@xt.flatten(0,1) if need[3] else None,
-                 flat.t()@hs[:-1].flatten(0,1) if need[4] else None, bias]
-        return *[None if g is None else g.to(t) for g,t in zip(grads, ctx.types)], bias, None
+        dx = (dg@wi).transpose(0,1) if need[0] else None
+        d_ih = flat.t()@xt.flatten(0,1) if need[3] else None
+        d_hh = flat.t()@hs[:-1].flatten(0,1) if need[4] else None
+        bias = flat.sum(0) if need[5] or need[6] else None
+        grads = zip((dx,dh,dc,d_ih,d_hh,bias,bias), ctx.types)
+        return (*[None if g is None else g.to(t) for g,t in grads], None)
 
-# %% ../../nbs/11_awd_lstm.ipynb #012dc9a5
+# %% ../../nbs/11_awd_lstm.ipynb #1a374ad4
+def _lstm_few(x, h, c, w_ih, w_hh, b_ih, b_hh):
+    "The loop for few rows and steps; `h` and `c` may be None"
+    outs = []
+    for g in F.linear(x, w_ih, b_ih+b_hh).unbind(1):
+        if h is not None: g = torch.addmm(g, h, w_hh.t())
+        i,f,u,o = g.chunk(4, 1)
+        new = i.sigmoid()*u.tanh()
+        c = new if c is None else torch.addcmul(new, f.sigmoid(), c)
+        h = o.sigmoid()*c.tanh()
+        outs.append(h)
+    return torch.stack(outs, 1), h, c
+
+# %% ../../nbs/11_awd_lstm.ipynb #4ffa0c75
 def _autocast_dtype(device):
     "The type that autocast asks for on `device`, or None"
-    if device.type=='cpu': return torch.get_autocast_cpu_dtype() if torch.is_autocast_cpu_enabled() else None
-    if device.type=='cuda': return torch.get_autocast_gpu_dtype() if torch.is_autocast_enabled() else None
+    if torch.is_autocast_enabled(device.type): return torch.get_autocast_dtype(device.type)
 
 def _one_piece(weights):
     "`weights` as views of one flat tensor"
     flat = torch.cat([w.flatten() for w in weights]).split([w.numel() for w in weights])
     return [f.view_as(w) for f,w in zip(flat, weights)]
 
-# %% ../../nbs/11_awd_lstm.ipynb #83f391b7
+def _is_few(x, weights):
+    "Is the plain loop the fastest for `x`?"
+    if x.is_cuda or (torch.is_grad_enabled() and any(o.requires_grad for o in (x,*weights))): return False
+    return x.shape[0]==1 or (x.shape[0]<=8 and x.shape[1]<=32)
+
+# %% ../../nbs/11_awd_lstm.ipynb #9857c324
 def lstm(
     x:Tensor, # (bs, sl, n_in)
-    h:Tensor, # (bs, n) what it last said
-    c:Tensor, # (bs, n) what it remembers
+    h:Tensor, # (bs, n) what it last said, or None
+    c:Tensor, # (bs, n) what it remembers, or None
     *weights:Tensor, # weight_ih (4n, n_in), weight_hh (4n, n), bias_ih (4n,), bias_hh (4n,)
 )->tuple: # output (bs, sl, n), then h and c after the last step
     "One LSTM layer, run by the kernel that suits type and device"
-    dtype = _autocast_dtype(x.device) or x.dtype
-    if x.device.type=='cpu' and dtype==torch.bfloat16:
+    dtype,on_cpu = _autocast_dtype(x.device) or x.dtype,x.device.type=='cpu'
+    if x.dtype==weights[0].dtype==dtype and _is_few(x, weights) and on_cpu: return _lstm_few(x, h, c, *weights)
+    if h is None: h = c = x.new_zeros(x.shape[0], weights[1].shape[1])
+    if on_cpu and dtype==torch.bfloat16:
         with torch.autocast('cpu', enabled=False): return _FusedLSTM.apply(x, h, c, *weights, dtype)
     if x.is_cuda: weights = _one_piece(weights)
-    h,c = h.to(x.dtype),c.to(x.dtype)
-    out,h,c = torch.lstm(x, (h[None].contiguous(),c[None].contiguous()), weights, True, 1, 0., False, False, True)
+    state = [o.to(x.dtype)[None].contiguous() for o in (h,c)]
+    out,h,c = torch.lstm(x, state, weights, True, 1, 0., False, False, True)
     return out, h[0], c[0]
 
 # %% ../../nbs/11_awd_lstm.ipynb #74774ebd
@@ -109,24 +134,24 @@ class LSTM(nn.Module):
     names = ['weight_ih_l0','weight_hh_l0','bias_ih_l0','bias_hh_l0']
     def extra_repr(self)->str: return f'{self.n_in}, {self.n_hid}, bidir={len(self.ways)==2}' # what `print` shows
 
-# %% ../../nbs/11_awd_lstm.ipynb #0cb2166d
+# %% ../../nbs/11_awd_lstm.ipynb #d20d59f1
 @patch
 def forward(self:LSTM,
     x:Tensor, # (bs, sl, n_in)
     state:tuple=None, # (h, c), each (ways, bs, n_hid); None for zeros
 )->tuple: # output (bs, sl, ways*n_hid), (h, c)
     "Run the layer over `x` from `state`"
-    if state is None: state = (x.new_zeros(len(self.ways), x.shape[0], self.n_hid),)*2
+    if state is None: state = ((None,)*len(self.ways),)*2
     outs,hs,cs = [],[],[]
     for w,h,c in zip(self.ways, *state):
         out,h,c = lstm(x.flip(1) if w else x, h, c, *[getattr(self, n+w) for n in self.names])
         outs.append(out.flip(1) if w else out), hs.append(h), cs.append(c)
     return torch.cat(outs, -1) if len(outs)>1 else outs[0], (torch.stack(hs),torch.stack(cs))
 
-# %% ../../nbs/11_awd_lstm.ipynb #b8af7c9c
+# %% ../../nbs/11_awd_lstm.ipynb #2be2738a
 class AWD_LSTM(nn.Module):
     "Embedding, `n_layers` of LSTM and their dropouts; `encoder(input, state) -> raw_outputs, outputs, state`"
-    initrange = 0.1
+    initrange,any_window = 0.1,True
     def __init__(self,
         vocab_sz:int, # words
         emb_sz:int, # size of a word's vector, and of the last layer
@@ -193,7 +218,7 @@ def detach_state(self:AWD_LSTM,
     "`state` cut off from the graph"
     return [tuple(o.detach() for o in s) for s in state]
 
-# %% ../../nbs/11_awd_lstm.ipynb #98bf7df8
+# %% ../../nbs/11_awd_lstm.ipynb #89d7a17b
 @patch
 def check_state(self:AWD_LSTM,
     state:list, # None is fine

@@ -72,14 +72,14 @@ def left_align(
     ids = input[order].gather(1, (first[order,None]+cols).clamp(max=sl-1))
     return ids.masked_fill(cols>=lens[:,None], pad_idx), lens, order
 
-# %% ../../nbs/15_build.ipynb #ea5dbb3f
+# %% ../../nbs/15_build.ipynb #a5a8dee1
 def _spans(lens, start, end):
     "Cut `start` to `end` where it saves an eighth: triples of start, end and rows; `lens` are in falling order"
     alive = [l for l in lens if l>start]
     work = (end-start)*len(alive)
     cuts = [(work - (l-start)*len(alive) - (end-l)*sum(m>l for m in alive), l) for l in sorted({l for l in alive if l<end})]
     saved,cut = max(cuts, default=(0,end))
-    if saved < max(work/8, 16): return [(start,end,len(alive))]
+    if saved < max(work/8, 256): return [(start,end,len(alive))]
     return _spans(lens, start, cut) + _spans(lens, cut, end)
 
 # %% ../../nbs/15_build.ipynb #df132350
@@ -103,13 +103,20 @@ class MultiBatchEncoder(nn.Module):
         "Join the windows in `arrs` layer by layer, along time"
         return [torch.cat(o, 1) for o in zip(*arrs)]
 
-# %% ../../nbs/15_build.ipynb #110f198a
+# %% ../../nbs/15_build.ipynb #a943b546
+@patch
+def _window(self:MultiBatchEncoder, bs):
+    "Steps of a window for `bs` rows"
+    free = getattr(self.module, 'any_window', False) and not torch.is_grad_enabled()
+    return max(self.bptt, 4096//bs) if free else self.bptt
+
 @patch
 def _read(self:MultiBatchEncoder, ids, lens, skip):
     "Outputs of the windows that any row keeps: lists of raw_outputs and of outputs, and the steps they are of"
-    bs,state,raws,outs,steps = len(ids),None,[],[],[]
-    for w in range(0, ids.shape[1], self.bptt):
-        end = min(w+self.bptt, ids.shape[1])
+    (bs,sl),state,raws,outs,steps = ids.shape,None,[],[],[]
+    window = self._window(bs)
+    for w in range(0, sl, window):
+        end = min(w+window, sl)
         keep = min(s for s,l in zip(skip,lens) if l>w)<end
         with torch.set_grad_enabled(keep and torch.is_grad_enabled()):
             for a,b,n in _spans(lens, w, end):
@@ -122,7 +129,7 @@ def _read(self:MultiBatchEncoder, ids, lens, skip):
         state = self.module.detach_state(state)
     return raws, outs, steps
 
-# %% ../../nbs/15_build.ipynb #a7788eb2
+# %% ../../nbs/15_build.ipynb #296aae9a
 @patch
 def _read_both_ways(self:MultiBatchEncoder, ids, lens):
     "The same for a two-way encoder: rows of equal length in one piece"
@@ -133,7 +140,7 @@ def _read_both_ways(self:MultiBatchEncoder, ids, lens):
         for res,o in ((raws,raw),(outs,out)): res.append([F.pad(t, (0,0,0,ids.shape[1]-l)) for t in o])
     return [[torch.cat(o) for o in zip(*raws)]], [[torch.cat(o) for o in zip(*outs)]], range(ids.shape[1])
 
-# %% ../../nbs/15_build.ipynb #acb27c16
+# %% ../../nbs/15_build.ipynb #b780cc0c
 @patch
 def forward(self:MultiBatchEncoder,
     input:Tensor, # (bs, sl) ids, padded on either side
@@ -145,14 +152,14 @@ def forward(self:MultiBatchEncoder,
     raws,outs,read = self._read_both_ways(ids, run) if getattr(self.module, 'bidir', False) else self._read(ids, run, skip.tolist())
     cols,rows = torch.arange(n_kept, device=input.device),order.argsort()
     mask = (cols>=lens[:,None])[rows]
-    steps = torch.searchsorted(torch.tensor(read, device=input.device), cols+skip[:,None])[rows].clamp(max=len(read)-1)
-    def arrange(x): return x[rows[:,None],steps].masked_fill(mask[...,None], 0)
+    steps = torch.searchsorted(torch.tensor(read, device=input.device), cols+skip[:,None])[rows].clamp(max=len(read)-1)[...,None]
+    def arrange(x): return x.index_select(0, rows).gather(1, steps.expand(-1,-1,x.shape[2])).masked_fill(mask[...,None], 0)
     raw_outputs = [arrange(o) for o in self.concat(raws)]
     same = [all(r[l] is o[l] for r,o in zip(raws,outs)) for l in range(len(raw_outputs))]
     outputs = [r if s else arrange(torch.cat([o[l] for o in outs], 1)) for l,(r,s) in enumerate(zip(raw_outputs,same))]
     return raw_outputs, outputs, mask
 
-# %% ../../nbs/15_build.ipynb #c5442409
+# %% ../../nbs/15_build.ipynb #4c377103
 _model_meta = {}
 
 # %% ../../nbs/15_build.ipynb #56e48576
@@ -181,7 +188,7 @@ def model_meta(
 # %% ../../nbs/15_build.ipynb #0d4089a1
 register_arch(AWD_LSTM, 'emb_sz', awd_lstm_lm_config, awd_lstm_clas_config, awd_lstm_lm_split, awd_lstm_clas_split, URLs.WT103_FWD, URLs.WT103_BWD)
 
-# %% ../../nbs/15_build.ipynb #cae87154
+# %% ../../nbs/15_build.ipynb #68f92af1
 def _config(arch, default, config, drop_mult):
     "`default` with the entries of `config`, dropouts times `drop_mult`; an unknown entry raises"
     known = {*default, 'init', *list(inspect.signature(arch.__init__).parameters)[2:]}
