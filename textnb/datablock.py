@@ -632,7 +632,7 @@ def _warn_blank(x, proc, name):
     bad = np.flatnonzero(np.asarray(x.store.lengths)<=int(proc.include_bos)+int(proc.include_eos)) if not proc.mark_fields else []
     if len(bad): warnings.warn(f'{len(bad)} of the {len(x)} {name} texts are empty, the first of them number {bad[0]}: a model learns nothing from them')
 
-# %% ../nbs/03c_datablock.ipynb #1fdf1dbb
+# %% ../nbs/03c_datablock.ipynb #9f35b08a
 def _no_nan_labels(labels, name):
     bad = [i for i,o in enumerate(labels) if o is None or o is pd.NA or (isinstance(o, (float,np.floating)) and o!=o)]
     if bad: raise ValueError(f'{len(bad)} of the {len(labels)} {name} labels are missing (NaN), the first of them number {bad[0]}: drop those items, or label them')
@@ -640,6 +640,7 @@ def _no_nan_labels(labels, name):
 @patch
 def _label(self:ItemLists, f, label_cls=None, **kw):
     "`LabelLists` with the labels that `f` gives for `train` and `valid`"
+    if not len(self.train): raise ValueError('the training set is empty: check where the texts come from, and the split')
     src = [copy.copy(o) for o in (self.train, self.valid)]
     tr,va = as_items(f(self.train)),as_items(f(self.valid))
     _no_nan_labels(tr, 'training')

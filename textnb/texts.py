@@ -147,7 +147,7 @@ class Text(ItemBase):
     def raw(self): return self._raw() if callable(self._raw) else self._raw
     def __str__(self): return self.text
 
-# %% ../nbs/03b_texts.ipynb #83518fa5
+# %% ../nbs/03b_texts.ipynb #625e769d
 class Category(ItemBase):
     "One class: its number in `data`, its name in `obj`"
     def __int__(self): return int(self.data)
@@ -165,7 +165,7 @@ class MultiCategory(ItemBase):
 
 class FloatItem(ItemBase):
     "A number, or several"
-    def __float__(self): return float(self.data)
+    def __float__(self): return float(np.asarray(self.data).item())
 
 # %% ../nbs/03b_texts.ipynb #b6297c2f
 class TextProcessor:
