@@ -1,5 +1,5 @@
 "Corner cases of textnb.datasets: broken downloads, wrong files, shared caches, no network"
-import errno, io, os, subprocess, sys, tarfile, textwrap, threading, time
+import errno, hashlib, importlib.util, io, os, subprocess, sys, tarfile, textwrap, threading, time
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pandas as pd, pytest
@@ -192,7 +192,6 @@ def fake_sdist():
 @pytest.fixture
 def snippets_url(monkeypatch):
     "The address of an sdist made here in place of the real one"
-    import hashlib
     sha = hashlib.sha256(fake := fake_sdist()).hexdigest()
     url = f'pypi:vaderSentiment==3.3.2#sha256={sha}'
     monkeypatch.setattr(URLs, 'MOVIE_SNIPPETS', url)
@@ -209,17 +208,34 @@ def test_a_tampered_sdist_is_refused(snippets_url):
     (Config.archive_path()/'vaderSentiment-3.3.2.tar.gz').write_bytes(snippets_url[1][:-1]+b'x')
     with pytest.raises(ArchiveError, match='SHA-256'): untar_data(URLs.MOVIE_SNIPPETS)
 
-def test_no_package_index_names_the_file_and_the_folder(home, monkeypatch):
-    "Offline: pip is pointed at an empty folder, so that no network is touched"
+@pytest.fixture
+def index(tmp_path, monkeypatch):
+    "A folder that pip takes for the package index; nothing outside it is asked"
     for k in list(os.environ):
         if k.startswith('PIP_'): monkeypatch.delenv(k)
-    empty = home/'empty'
-    empty.mkdir(parents=True)
-    monkeypatch.setenv('PIP_NO_INDEX', '1')
-    monkeypatch.setenv('PIP_CONFIG_FILE', os.devnull)
-    monkeypatch.setenv('PIP_FIND_LINKS', str(empty))
+    (tmp_path/'index').mkdir()
+    for k,v in dict(NO_INDEX='1', CONFIG_FILE=os.devnull, FIND_LINKS=str(tmp_path/'index'), DISABLE_PIP_VERSION_CHECK='1').items(): monkeypatch.setenv(f'PIP_{k}', v)
+    return tmp_path/'index'
+
+def test_no_package_index_names_the_file_and_the_folder(index, home):
+    "Offline: pip is pointed at an empty folder, so that no network is touched"
     with pytest.raises(ConnectionError, match=r'(?s)pip could not fetch vaderSentiment==3.3.2.*archive as vaderSentiment-3.3.2.tar.gz'): movie_snippets()
     assert names(home/'archive') == [] and names(home/'data') == []
+
+@pytest.mark.skipif(not importlib.util.find_spec('setuptools'), reason='pip looks into an sdist with setuptools')
+def test_pip_fetches_an_sdist(index, home):
+    setup = b"from setuptools import setup\nsetup(name='tinyset', version='1.0', py_modules=[])"
+    data = tgz(**{'tinyset-1.0__setup.py':setup, 'tinyset-1.0__PKG-INFO':b'Metadata-Version: 2.1\nName: tinyset\nVersion: 1.0\n', 'tinyset-1.0__texts.txt':b'one'})
+    (index/'tinyset-1.0.tar.gz').write_bytes(data)
+    p = untar_data(f'pypi:tinyset==1.0#sha256={hashlib.sha256(data).hexdigest()}')
+    assert p == home/'data'/'tinyset-1.0' and (p/'texts.txt').read_text() == 'one' and names(home/'archive') == ['tinyset-1.0.tar.gz']
+
+def test_pip_runs_nothing_of_a_wrong_sdist(index, tmp_path, home):
+    "The sum is compared before pip looks into the file, and looking into an sdist means running its setup.py"
+    evil = f"open({str(tmp_path/'evil')!r}, 'w')".encode()
+    (index/'tinyset-1.0.tar.gz').write_bytes(tgz(**{'tinyset-1.0__setup.py':evil, 'tinyset-1.0__PKG-INFO':b'Metadata-Version: 2.1\nName: tinyset\nVersion: 1.0\n'}))
+    with pytest.raises(ArchiveError, match='tinyset==1.0 that pip found is not the one'): untar_data('pypi:tinyset==1.0#sha256='+'0'*64)
+    assert not (tmp_path/'evil').exists() and names(home/'archive') == [] and names(home/'data') == []
 
 # ---- the generated sets
 

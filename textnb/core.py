@@ -46,7 +46,7 @@ def _user_data_dir():
     if sys.platform=='darwin': return Path.home()/'Library'/'Application Support'
     return Path(os.environ.get('XDG_DATA_HOME') or Path.home()/'.local'/'share')
 
-# %% ../nbs/00_core.ipynb #3463d3a5
+# %% ../nbs/00_core.ipynb #b79444c0
 class Config:
     "The folders of textnb; each is made when it is first asked for"
     keys = dict(data_path='data', archive_path='archive', model_path='models')
@@ -69,11 +69,19 @@ class Config:
         return _mkdir(cls.home()/Path(d.get(key, cls.keys[key])).expanduser())
 
     @classmethod
-    def data_path(cls)->Path: return cls.get('data_path') # Extracted data sets
+    def data_path(cls)->Path: # an existing folder
+        "Where extracted data sets are"
+        return cls.get('data_path')
+
     @classmethod
-    def archive_path(cls)->Path: return cls.get('archive_path') # Downloaded files
+    def archive_path(cls)->Path: # an existing folder
+        "Where files are kept as they were downloaded"
+        return cls.get('archive_path')
+
     @classmethod
-    def model_path(cls)->Path: return cls.get('model_path') # Pretrained weights
+    def model_path(cls)->Path: # an existing folder
+        "Where pretrained weights are"
+        return cls.get('model_path')
 
 def _mkdir(p):
     try: p.mkdir(parents=True, exist_ok=True)

