@@ -10,8 +10,8 @@ __all__ = ['MatthewsCorreff', 'accuracy', 'error_rate', 'top_k_accuracy', 'accur
            'MatthewsCorrcoef', 'KappaScore', 'auc_roc', 'AUROC', 'MultiLabelFbeta', 'root_mean_squared_error',
            'R2Score']
 
-# %% ../nbs/23_metrics.ipynb #d2d2cbaa
-import numpy as np, torch, torch.nn.functional as F
+# %% ../nbs/23_metrics.ipynb #70e666f0
+import math, numpy as np, torch, torch.nn.functional as F
 from torch import Tensor
 from .core import *
 from .train import *

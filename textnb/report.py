@@ -1,4 +1,4 @@
-"""One self-contained HTML file: figures, learning curves, a confusion matrix, shaded texts and the costliest mistakes
+"""One self-contained HTML file: figures, learning curves, a confusion matrix, shaded texts and the largest losses
 
 Docs: https://textnb.github.io/textnb/report.html.md"""
 
@@ -232,7 +232,7 @@ def _head_figures(r):
 _how = ('Blue words speak for the class, orange ones against it: the gradient of its margin over the other classes, times the word vector. '
     'Intrinsic attention, in the second line, is the size of that gradient alone: how much the probability would move if the word were changed.')
 
-# %% ../nbs/61_report.ipynb #02253839
+# %% ../nbs/61_report.ipynb #d6035ef0
 def demo_report(
     r:dict, # results of a run, with the keys of the table above
 )->str: # a whole HTML document
@@ -244,7 +244,7 @@ def demo_report(
     body += sec('Where it is right and wrong', confusion_table(r['confusion'], r['classes']), note('Rows are the true classes. Each cell says how many texts of its row got this prediction.'))
     body += sec('Why it decided so', note(_how), *map(_text_html, r['texts']))
     worst = [[o['text'], o['pred'], o['actual'], f'{o["loss"]:.2f}', pct(o['prob'])] for o in r['top_losses']]
-    body += sec('The costliest mistakes', note('Validation texts with the largest loss; the last column is the probability the model gave to the true class. Some are labelled wrongly, and all are worth reading.'),
+    body += sec('The largest losses', note('Validation texts with the largest loss; the last column is the probability the model gave to the true class. Most are mistakes, some are labelled wrongly, all are worth reading.'),
         table(['text','predicted','true','loss','probability'], worst))
     body += sec('Every epoch', '<h3>Language model</h3>', _epochs(r['lm']['epochs']), '<h3>Classifier</h3>', _epochs(r['clas']['epochs']))
     body += sec('How to get the same', table(['setting','value'], r['settings'].items()), table(['stage','seconds'], [(k, f'{v:.1f}') for k,v in r['seconds'].items()]))
