@@ -33,5 +33,6 @@ from .attribute import *
 from .interpret import *
 from .doc import *
 
-# %% ../nbs/64_all.ipynb #693f04b4
-__all__ = [o for o in globals() if not o.startswith('_')]
+# %% ../nbs/64_all.ipynb #0fd344f3
+__all__ = ['torch', 'nn', 'F', 'np', 'pd', 'Path', 'partial']
+__all__ += [o for o in globals() if o[0]!='_' and o not in __all__]

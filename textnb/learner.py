@@ -6,8 +6,8 @@ Docs: https://textnb.github.io/textnb/learner.html.md"""
 
 # %% auto #0
 __all__ = ['convert_weights', 'LoadReport', 'split_checkpoint', 'fill_module', 'RNNLearner', 'encoder_of', 'is_classifier',
-           'language_model_learner', 'LanguageLearner', 'text_classifier_learner', 'eval_mode', 'load_learner',
-           'arch_named']
+           'language_model_learner', 'LanguageLearner', 'text_classifier_learner', 'eval_mode', 'arch_named',
+           'load_learner']
 
 # %% ../nbs/30_learner.ipynb #0153b067
 import contextlib, enum, threading, warnings, weakref
@@ -176,12 +176,12 @@ def _compare_vocabs(source, theirs, ours):
     i = next(i for i,(a,b) in enumerate(zip(theirs, ours)) if a!=b)
     raise ValueError(f"the encoder in {source} and this learner have vocabularies of the same size in another order: word {i} is {theirs[i]!r} there and {ours[i]!r} here. {cure}")
 
-# %% ../nbs/30_learner.ipynb #53380e36
+# %% ../nbs/30_learner.ipynb #50fb2ea7
 def _read_weights(p):
     "Tensors, words (or None) and meta of the file `p`: an archive of ours, or a `.pth` of fastai"
     if p.suffix!='.tnb': return load_torch_file(p),None,{}
     a = load_archive(p)
-    vocab = a.meta.get('vocab') or a.meta.get('data', {}).get('processor', {}).get('itos')
+    vocab = a.meta.get('vocab') or a.meta.get('data', {}).get('vocab')
     return a.tensors,vocab,a.meta
 
 # %% ../nbs/30_learner.ipynb #905c6e4c
@@ -448,6 +448,15 @@ def export(self:RNNLearner,
     save_archive(p, tensors=self.model.state_dict(), meta=dict(kind='learner', textnb=__version__, spec=self.spec, data=self.data.export_state()))
     return p
 
+# %% ../nbs/30_learner.ipynb #7388238b
+def arch_named(
+    name:str, # class name of an architecture, e.g. 'AWD_LSTM'
+)->type: # the class
+    "The registered architecture called `name`"
+    known = {a.__name__:a for a in _model_meta}
+    if name not in known: raise ValueError(f"the architecture {name!r} is not known here ({', '.join(known)}): import the module that registers it")
+    return known[name]
+
 # %% ../nbs/30_learner.ipynb #1a541306
 def load_learner(
     path, # the folder of the file, or the file itself
@@ -468,12 +477,3 @@ def load_learner(
     learn.model.eval()
     if test is not None: learn.data.add_test(test)
     return learn
-
-# %% ../nbs/30_learner.ipynb #7388238b
-def arch_named(
-    name:str, # class name of an architecture, e.g. 'AWD_LSTM'
-)->type: # the class
-    "The registered architecture called `name`"
-    known = {a.__name__:a for a in _model_meta}
-    if name not in known: raise ValueError(f"the architecture {name!r} is not known here ({', '.join(known)}): import the module that registers it")
-    return known[name]
