@@ -303,7 +303,7 @@ def _build(texts, tokenizer, vocab, max_vocab, min_freq, marks, n_workers, chunk
     remap = np.array(vocab.numericalize(stoi), _dtype(vocab))
     return TokenStore(ids.array(_dtype(vocab), remap), offsets),vocab
 
-# %% ../nbs/03_corpus.ipynb #5ca99057
+# %% ../nbs/03_corpus.ipynb #270e4b13
 def _code_content(c, f, go):
     "What the code `c` of the function `f` says, with the values of the names it uses"
     names = {o:f.__globals__[o] for o in c.co_names if o in f.__globals__}
@@ -316,7 +316,7 @@ def _content(o, seen=()):
     if any(o is x for x in seen): return '...'
     go = partial(_content, seen=(*seen,o))
     def inside(v): return getattr(v, '__func__', getattr(v, 'fget', v))
-    if isinstance(o, (list,tuple)): return [go(x) for x in o]
+    if isinstance(o, (list,tuple)): return [x if isinstance(x, str) else go(x) for x in o]
     if isinstance(o, (set,frozenset)): return sorted(map(repr, map(go, o)))
     if isinstance(o, dict): return [(go(k),go(v)) for k,v in o.items()]
     if isinstance(o, re.Pattern): return o.pattern,o.flags
@@ -372,7 +372,7 @@ def _from_cache(folder):
     try: return TokenStore.open(folder),Vocab.load(folder/'vocab.json')
     except (ValueError,OSError) as e: warnings.warn(f'{e} (this is done now)', stacklevel=3)
 
-# %% ../nbs/03_corpus.ipynb #2dcb265d
+# %% ../nbs/03_corpus.ipynb #8c00da3c
 def build_store(
     texts, # documents: any iterable of strings, or of tuples of columns
     tokenizer:Tokenizer=None, # what makes tokens, `Tokenizer()` if None
@@ -392,13 +392,13 @@ def build_store(
     if type(texts).__name__=='DataFrame': raise TypeError("A DataFrame is not a list of texts: give a column, as in df['text'], or several, as in zip(df['title'], df['text'])")
     if isinstance(texts, (str,bytes)): raise TypeError('One string is not a list of texts: put it in a list')
     tokenizer = tokenizer or Tokenizer()
-    vocab = vocab or Vocab.of(tokenizer)
+    if vocab is None: vocab = Vocab.of(tokenizer)
     n_workers,marks = tokenizer.n_cpus if n_workers is None else n_workers,(mark_fields,include_bos,include_eos)
     what = dict(tokenizer=tokenizer, vocab=vocab, max_vocab=max_vocab, min_freq=min_freq, marks=marks)
     run = partial(_build, n_workers=n_workers, chunksize=chunksize, pbar=pbar, start_method=start_method, **what)
     if cache is None: return run(texts)
     if iter(texts) is texts: texts = _Spool(texts)
-    folder = Path(cache)/_key(texts, [_store_format,_versions(),what])
+    folder = Path(cache)/_key(texts, [_store_format,_versions(),what|dict(vocab=vocab and vocab.itos)])
     if res := _from_cache(folder): return res
     with _new_folder(folder) as d:
         store,vocab = run(texts)
