@@ -1,5 +1,5 @@
 "Loaders, data block and data bunches: parity with fastai v1, the checks of its inventory, and bad input"
-import json,os,random,warnings
+import json,random,warnings
 from pathlib import Path
 
 import numpy as np, pandas as pd, pytest, torch
@@ -7,7 +7,7 @@ from hypothesis import given, settings, strategies as st
 
 from textnb.core import ArchiveError, get_rng_state, save_archive
 from textnb.data import *
-from textnb.data import DataBunch, balanced_weights, item_weights
+from textnb.data import DataBunch
 from textnb.losses import BCEWithLogitsFlat, CrossEntropyFlat, MSELossFlat
 from textnb.transform import BaseTokenizer, register_rule
 
@@ -379,7 +379,8 @@ def test_show(capsys):
 # ------------------------------------------------------------------ saving
 
 @pytest.mark.parametrize('cls,kw', [(TextClasDataBunch,{}),(TextClasDataBunch,dict(backwards=True, pad_first=False, label_cols='score')),
-    (TextClasDataBunch,dict(label_cols='tags', label_delim=';')),(TextLMDataBunch,dict(bptt=9, backwards=True)),(TextClasDataBunch,dict(text_cols=['label','text'], mark_fields=True))])
+    (TextClasDataBunch,dict(label_cols='tags', label_delim=';')),(TextLMDataBunch,dict(bptt=9, backwards=True)),
+    (TextClasDataBunch,dict(text_cols=['label','text'], mark_fields=True))])
 def test_save_load(tmp_path, cls, kw):
     "v1: what is loaded equals what was saved; the name of fastai's file works too, and no pickle is written"
     df = frame().assign(score=.5, tags=['a','a;b']*50).astype({'text':object})
@@ -469,8 +470,7 @@ def test_csv_with_a_broken_line(tmp_path):
     with pytest.raises(FileNotFoundError, match=r'CSV files in that folder: t\.csv'): TextClasDataBunch.from_csv(tmp_path, 'text.csv')
 
 def test_unreadable_files(tmp_path):
-    for i,b in enumerate((b'good one', b'caf\xe9', b'fine')):
-        (tmp_path/f'{i}.txt').write_bytes(b)
+    for i,b in enumerate((b'good one', b'caf\xe9', b'fine')): (tmp_path/f'{i}.txt').write_bytes(b)
     (tmp_path/'3.txt').symlink_to(tmp_path/'gone.txt')
     (tmp_path/'4.txt').mkdir()
     il = TextList.from_folder(tmp_path)
@@ -531,3 +531,14 @@ def test_large_corpus_stays_small():
     "Law 5: ids cost two bytes a token plus eight a document"
     data = TextLMDataBunch.from_ids('.', [f'w{i}' for i in range(100)], as_store([np.arange(50)]*2000), [[1,2]], bs=4)
     assert data.train_ds.store.nbytes==2000*50*2+2001*8
+
+def test_cache_is_used_and_never_stale(csv):
+    "Ids are kept in a folder and found again; other settings, or other texts, do not find them"
+    mk = lambda **kw: TextClasDataBunch.from_csv(csv, 'texts.csv', seed=0, cache=csv/'cache', **kw)
+    kept = lambda: {o:o.stat().st_mtime_ns for o in (csv/'cache').rglob('*.npy')}
+    a,first = mk(),kept()
+    b = mk()
+    assert len(first)==4 and first.items()<=kept().items() and a.train_ds.store==b.train_ds.store and a.valid_ds.store==b.valid_ds.store and a.vocab==b.vocab
+    assert mk(include_eos=True).train_ds.text(0).endswith('xxeos')
+    frame().assign(text='other words').to_csv(csv/'texts.csv', index=False)
+    assert mk().train_ds.text(0)=='xxbos other words'

@@ -14,12 +14,12 @@ __all__ = ['DataBunch', 'TextDataBunch', 'TextLMDataBunch', 'TextClasDataBunch',
            'MultiCategoryList', 'FloatList', 'EmptyLabelList', 'LMLabelList', 'LMTextList', 'LabelList', 'LabelLists',
            'DatasetType', 'Vocab', 'Tokenizer']
 
-# %% ../nbs/04_data.ipynb #fd6a59c3
-import difflib,io,json
+# %% ../nbs/04_data.ipynb #36916791
+import difflib,io,json,pickle
 from pathlib import Path
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
-from .core import ArchiveError, DatasetType, default_device, html_table, load_archive, save_archive, show_html
+from .core import ArchiveError, DatasetType, default_device, html_table, load_archive, load_pickle_list, save_archive, show_html
 from .transform import BOS, EOS, Tokenizer, Vocab
 from .corpus import TokenStore
 from .loaders import *
@@ -119,14 +119,14 @@ def __repr__(self:DataBunch):
     if cl: lines.append(f'Classes: {", ".join(map(str, cl[:8]))}{", …" if len(cl)>8 else ""}')
     return '\n'.join([*lines, f'Vocab: {len(self.vocab):,} tokens'])
 
-# %% ../nbs/04_data.ipynb #1faa30cf
+# %% ../nbs/04_data.ipynb #ce487b2b
 _ignored = {'num_workers','no_check','dl_tfms','tfms','collate_fn','pin_memory','timeout','worker_init_fn','persistent_workers','prefetch_factor','chunksize'}
 
 class TextDataBunch(DataBunch):
     "What `TextLMDataBunch` and `TextClasDataBunch` share: the ways to make one"
     @classmethod
     def _finish(cls, train_ds, valid_ds, test_ds, path, bs, val_bs, seed, device, options, unknown):
-        for k in set(unknown)-_ignored:
+        for k in set(unknown)-_ignored-set(options):
             near = difflib.get_close_matches(k, [*options, 'bs', 'val_bs', 'seed', 'device', 'path', *_ignored], 1)
             raise TypeError(f'{cls.__name__} does not know the argument {k!r}.'+(f' Did you mean {near[0]!r}?' if near else ''))
         seed,device = peek_seed() if seed is None else seed,default_device() if device is None else torch.device(device)
@@ -375,6 +375,40 @@ def from_folder(cls:TextDataBunch,
     if test is not None: res.add_test_folder(test)
     return res.databunch(**kwargs)
 
+# %% ../nbs/04_data.ipynb #fd4eddad
+class _OldArrays(pickle.Unpickler):
+    "Reads arrays of lists and numbers, and refuses everything else"
+    def find_class(self, module, name):
+        known = dict(_reconstruct=np.zeros(0).__reduce__()[0], ndarray=np.ndarray, dtype=np.dtype)
+        if module.split('.')[0]!='numpy' or name not in known: raise pickle.UnpicklingError(f'it asks for {module}.{name}')
+        return known[name]
+
+def _old_array(fn):
+    "The array in an `.npy` file, also one of objects"
+    try:
+        with open(fn, 'rb') as f:
+            np.lib.format.read_magic(f)
+            dtype = np.lib.format.read_array_header_1_0(f)[2]
+            if dtype.hasobject: return _OldArrays(f).load()
+        return np.load(fn, allow_pickle=False)
+    except (pickle.UnpicklingError, ValueError, EOFError) as e: raise ArchiveError(f'{fn} is not an array of ids or labels, or is damaged: {e}. It was not run.') from e
+
+# %% ../nbs/04_data.ipynb #a39d5a0e
+@patch(cls_method=True)
+def load(cls:TextDataBunch,
+    path, # folder
+    cache_name:str='tmp', # folder in it, with `itos.pkl`, `train_ids.npy`, `train_lbl.npy` and so on
+    processor=None, # how new texts become ids
+    **kwargs, # for `databunch`
+): # a bunch of class `cls`
+    "A bunch from files that fastai before 1.0.44 wrote; for files of `save` there is `load_data`"
+    d = Path(path)/cache_name
+    if not (d/'itos.pkl').exists(): raise FileNotFoundError(f'{d/"itos.pkl"} is not there: `load` reads old files of fastai. Data that `save` wrote are read by `load_data`.')
+    names = 'train_ids valid_ids test_ids train_lbl valid_lbl'.split()
+    arrays = [_old_array(d/f'{o}.npy') if (d/f'{o}.npy').exists() else None for o in names]
+    classes = (d/'classes.txt').read_text(encoding='utf-8').splitlines() if (d/'classes.txt').exists() else None
+    return cls.from_ids(path, load_pickle_list(d/'itos.pkl'), *arrays, classes=classes, processor=processor, **kwargs)
+
 # %% ../nbs/04_data.ipynb #f80be668
 @patch
 def encode(self:DataBunch,
@@ -417,7 +451,7 @@ def decode_pred(self:DataBunch,
     t = torch.as_tensor(self.train_ds.y.analyze_pred(torch.as_tensor(probs), thresh))
     return self.train_ds.y.reconstruct(t.cpu()),t,probs
 
-# %% ../nbs/04_data.ipynb #dbeb4dd7
+# %% ../nbs/04_data.ipynb #c84353d6
 def cut_tokens(
     text:str, # tokens with spaces between them
     max_len:int|None=70, # so many tokens at most; None for all
@@ -431,9 +465,9 @@ def show_rows(
     rows, # of values
 ):
     "Show a table: HTML in a notebook, lines in a terminal"
-    w = [max([len(str(c)), *(len(str(r[i])) for r in rows)]) for i,c in enumerate(columns)]
-    line = lambda r: ' | '.join([str(o).ljust(n) for o,n in zip(r[:-1], w)]+[str(r[-1])])
-    show_html(html_table(columns, rows), '\n'.join([line(columns), *map(line, rows)]))
+    plain = [[' '.join(str(o).split()) for o in r] for r in [columns, *rows]]
+    w = [max(map(len, c)) for c in zip(*plain)]
+    show_html(html_table(columns, rows), '\n'.join(' | '.join(o.ljust(n) for o,n in zip(r, w)).rstrip() for r in plain))
 
 # %% ../nbs/04_data.ipynb #0fcf09c2
 @patch

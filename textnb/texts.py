@@ -201,7 +201,7 @@ class ReadTexts:
             try: yield read_text(o, self.enc)
             except ValueError as e: raise ValueError(f'document {i}: {e}') from e
 
-# %% ../nbs/03b_texts.ipynb #8e4da590
+# %% ../nbs/03b_texts.ipynb #70f5c376
 @patch(as_prop=True)
 def marks(self:TextProcessor): return dict(mark_fields=self.mark_fields, include_bos=self.include_bos, include_eos=self.include_eos)
 
@@ -223,7 +223,7 @@ def encode(self:TextProcessor,
     items, # texts
 )->TokenStore: # their ids
     "The ids of `items`, by the vocabulary that is there"
-    return encode_texts(ReadTexts(items, self.enc), self.tokenizer, self.vocab, n_workers=self.n_workers, **self.marks)
+    return encode_texts(ReadTexts(items, self.enc), self.tokenizer, self.vocab, n_workers=self.n_workers, cache=self.cache, **self.marks)
 
 # %% ../nbs/03b_texts.ipynb #b83a733e
 @patch
