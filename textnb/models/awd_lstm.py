@@ -8,9 +8,8 @@ Docs: https://textnb.github.io/textnb/awd_lstm.html.md"""
 __all__ = ['awd_lstm_lm_config', 'awd_lstm_clas_config', 'awd_lstm_small_lm_config', 'awd_lstm_small_clas_config', 'lstm', 'LSTM',
            'AWD_LSTM', 'awd_lstm_lm_split', 'awd_lstm_clas_split']
 
-# %% ../../nbs/11_awd_lstm.ipynb #c8ba2710
-import torch
-import torch.nn.functional as F
+# %% ../../nbs/11_awd_lstm.ipynb #83e63e41
+import torch, torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn,Tensor
 
@@ -228,11 +227,10 @@ def check_state(self:AWD_LSTM,
     if state is not None and self.state_bs(state)!=bs:
         raise ValueError(f'the state has {self.state_bs(state)} rows and the input {bs}: take rows with `select_state`, or begin with state=None')
 
-# %% ../../nbs/11_awd_lstm.ipynb #cd5e1a0f
-awd_lstm_lm_config = dict(emb_sz=400, n_hid=1152, n_layers=3, pad_token=1, qrnn=False, bidir=False, output_p=0.1, hidden_p=0.15, input_p=0.25,
-                          embed_p=0.02, weight_p=0.2, tie_weights=True, out_bias=True)
-awd_lstm_clas_config = dict(emb_sz=400, n_hid=1152, n_layers=3, pad_token=1, qrnn=False, bidir=False, output_p=0.4, hidden_p=0.3, input_p=0.4,
-                            embed_p=0.05, weight_p=0.5)
+# %% ../../nbs/11_awd_lstm.ipynb #3a7133fb
+_full = dict(emb_sz=400, n_hid=1152, n_layers=3, pad_token=1, qrnn=False, bidir=False)
+awd_lstm_lm_config = dict(**_full, output_p=0.1, hidden_p=0.15, input_p=0.25, embed_p=0.02, weight_p=0.2, tie_weights=True, out_bias=True)
+awd_lstm_clas_config = dict(**_full, output_p=0.4, hidden_p=0.3, input_p=0.4, embed_p=0.05, weight_p=0.5)
 
 # %% ../../nbs/11_awd_lstm.ipynb #c8e72e8b
 awd_lstm_small_lm_config = {**awd_lstm_lm_config, 'emb_sz':200, 'n_hid':400, 'n_layers':2}

@@ -8,11 +8,10 @@ Docs: https://textnb.github.io/textnb/build.html.md"""
 __all__ = ['SequentialRNN', 'left_align', 'MultiBatchEncoder', 'register_arch', 'model_meta', 'get_language_model',
            'get_text_classifier']
 
-# %% ../../nbs/15_build.ipynb #a81afccf
+# %% ../../nbs/15_build.ipynb #b8af942c
 import difflib,inspect,warnings
 
-import torch
-import torch.nn.functional as F
+import torch, torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn,Tensor
 
@@ -162,7 +161,7 @@ def forward(self:MultiBatchEncoder,
 # %% ../../nbs/15_build.ipynb #4c377103
 _model_meta = {}
 
-# %% ../../nbs/15_build.ipynb #56e48576
+# %% ../../nbs/15_build.ipynb #2fe69894
 def register_arch(
     arch:type, # class of the encoder
     hid_name:str, # entry of the configuration that is the size of the last output
@@ -174,8 +173,8 @@ def register_arch(
     url_bwd:str=None, # pretrained weights, reading backward
 ):
     "Make `arch` known to the builders"
-    _model_meta[arch] = dict(hid_name=hid_name, config_lm=lm_config, config_clas=clas_config, split_lm=lm_split, split_clas=clas_split,
-                             url=url, url_bwd=url_bwd)
+    configs = dict(config_lm=lm_config, config_clas=clas_config)
+    _model_meta[arch] = dict(hid_name=hid_name, split_lm=lm_split, split_clas=clas_split, url=url, url_bwd=url_bwd, **configs)
 
 def model_meta(
     arch:type, # class of the encoder

@@ -1,0 +1,166 @@
+"""Speed of the models: AWD-LSTM 400/1152/3 in training and as a classifier, beside a bare `nn.LSTM` stack and, if an interpreter is given, fastai 2.8.12.
+
+    python bench/bench_models.py [--peer PYTHON_WITH_FASTAI] [--rounds 1] [--clock cpu]
+
+Each side runs in a process of its own, and the processes take turns, so that a busy machine slows all of them alike.
+On a machine that others use, too, `OMP_NUM_THREADS=1` and `--clock cpu` (processor time in place of wall time) give steadier ratios."""
+import argparse, json, os, subprocess, sys, time
+
+VOCAB, BS, BPTT, HID = 30000, 64, 70, (400, 1152, 1152, 400)
+DOCS, SHORT = (64, 20, 300), 15  # documents, shortest and longest; words of the short text
+
+
+def seconds(f, n=2):
+    "Shortest of `n` runs of `f`, after one that warms up"
+    clock = time.process_time if os.environ.get('BENCH_CLOCK')=='cpu' else time.perf_counter
+    best = float('inf')
+    for i in range(n+1):
+        t = clock()
+        f()
+        if i: best = min(best, clock()-t)
+    return best
+
+
+def windows():
+    "One window of a stream of words drawn by Zipf's law, and its targets"
+    import torch
+    ids = (VOCAB**torch.rand(BS, BPTT+1, generator=torch.Generator().manual_seed(0))).long().clamp(max=VOCAB-1)
+    return ids[:,:-1], ids[:,1:]
+
+
+def documents():
+    "Padded batch of documents of many lengths, longest first, as both libraries' loaders make them"
+    import torch
+    n, lo, hi = DOCS
+    lens = torch.linspace(hi, lo, n).long()
+    gen = torch.Generator().manual_seed(0)
+    return [torch.randint(9, VOCAB, (l,), generator=gen) for l in lens]
+
+
+def step(model, opt, loss_of):
+    "A function that does one whole training step: forward, loss, regularisers, backward, optimizer"
+    x, y = windows()
+    def run():
+        opt.zero_grad()
+        loss_of(*model(x), y).backward()
+        opt.step()
+    return run
+
+
+def lm_loss(decoded, raws, outs, y):
+    "Cross-entropy with activation regularisation (alpha 2) and its temporal form (beta 1)"
+    import torch.nn.functional as F
+    raw, out = raws[-1].float(), outs[-1].float()
+    return F.cross_entropy(decoded.flatten(0, 1).float(), y.flatten()) + 2*out.pow(2).mean() + (raw[:,1:]-raw[:,:-1]).pow(2).mean()
+
+
+def side_textnb():
+    "Figures of this package"
+    import torch
+    from textnb.models import AWD_LSTM, get_language_model, get_text_classifier
+    torch.manual_seed(0)
+    model = get_language_model(AWD_LSTM, VOCAB)
+    opt = torch.optim.AdamW(model.parameters(), 1e-3)
+    res = {'lm_float32_tokens_s': BS*BPTT/seconds(step(model, opt, lm_loss), 1)}
+    def half(x):
+        with torch.autocast('cpu', torch.bfloat16): return model(x)
+    res['lm_bfloat16_tokens_s'] = BS*BPTT/seconds(step(half, opt, lm_loss), 1)
+    del model, opt
+    clas = get_text_classifier(AWD_LSTM, VOCAB, 2).eval()
+    docs = documents()
+    batch = torch.nn.utils.rnn.pad_sequence(docs, batch_first=True, padding_value=1)
+    short = docs[0][None,:SHORT]
+    with torch.no_grad():
+        res['clas_docs_s'] = len(docs)/seconds(lambda: clas(batch), 1)
+        res['one_text_ms'] = 1000*seconds(lambda: clas(short), 10)
+    return res
+
+
+def side_nn_lstm():
+    "Figures of a bare `nn.LSTM` stack of the same sizes, neither embedding nor decoder"
+    import torch
+    torch.manual_seed(0)
+    rnns = torch.nn.ModuleList([torch.nn.LSTM(i, o, batch_first=True) for i, o in zip(HID, HID[1:])])
+    x = torch.randn(BS, BPTT, HID[0])
+    def train():
+        h = x
+        for r in rnns: h, _ = r(h)
+        h.sum().backward()
+    return {'bare_float32_tokens_s': BS*BPTT/seconds(train, 1)}
+
+
+def side_fastai():
+    "Figures of fastai"
+    import torch
+    from fastai.text.all import AWD_LSTM, Adam, get_language_model, get_text_classifier, pad_chunk
+    torch.manual_seed(0)
+    model = get_language_model(AWD_LSTM, VOCAB)
+    model.reset()
+    opt = Adam([list(model.parameters())], 1e-3, wd=0.01)
+    def forward(x):
+        decoded, raw, out = model(x)
+        return decoded, [raw], [out]
+    res = {'lm_float32_tokens_s': BS*BPTT/seconds(step(forward, opt, lm_loss), 1)}
+    del model, opt
+    clas = get_text_classifier(AWD_LSTM, VOCAB, 2, seq_len=72, max_len=1440).eval()
+    docs = documents()
+    longest = max(map(len, docs))
+    batch = torch.stack([pad_chunk(d, pad_idx=1, pad_first=True, seq_len=72, pad_len=longest) for d in docs])
+    short = docs[0][None,:SHORT]
+    def run(x):
+        clas.reset()
+        return clas(x)
+    with torch.no_grad():
+        res['clas_docs_s'] = len(docs)/seconds(lambda: run(batch), 1)
+        res['one_text_ms'] = 1000*seconds(lambda: run(short), 10)
+    return res
+
+
+SIDES = dict(textnb=side_textnb, nn_lstm=side_nn_lstm, fastai=side_fastai)
+
+
+def measure(side, python=sys.executable):
+    "Figures of `side`, taken in a process of its own by the interpreter `python`"
+    env = {**os.environ, 'PYTHONWARNINGS': 'ignore'}
+    res = subprocess.run([python, os.path.abspath(__file__), '--side', side], capture_output=True, text=True, env=env)
+    if res.returncode: raise RuntimeError(f'the measurement of {side} with {python} failed:\n{res.stderr[-2000:]}')
+    return json.loads(res.stdout.strip().splitlines()[-1])
+
+
+def best(a, b):
+    "The better of two measurements, figure by figure"
+    return {k: (min if k.endswith('_ms') else max)(v, b.get(k, v)) for k, v in a.items()}
+
+
+def run(peer=None, rounds=1)->dict:
+    "Figures of all sides, and ratios (above 1 is better) to `peer`, an interpreter that has fastai 2.8.12"
+    sides = {'textnb': sys.executable, 'nn_lstm': sys.executable, **({'fastai': peer} if peer else {})}
+    res = {}
+    for _ in range(rounds):
+        for side, python in sides.items():
+            got = measure(side, python)
+            res[side] = best(got, res.get(side, {}))
+    if peer:
+        a, b = res['textnb'], res['fastai']
+        res['ratio'] = {k: (b[k]/v if k.endswith('_ms') else v/b[k]) for k, v in a.items() if k in b}
+        res['ratio']['lm_bfloat16_tokens_s'] = a['lm_bfloat16_tokens_s']/b['lm_float32_tokens_s']
+    return res
+
+
+def main():
+    "Print the figures, one a line, and the whole as JSON"
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--peer', help='interpreter with fastai 2.8.12')
+    parser.add_argument('--rounds', type=int, default=1, help='turns of each side; the best counts')
+    parser.add_argument('--clock', choices=['wall','cpu'], default=os.environ.get('BENCH_CLOCK', 'wall'), help='what is timed')
+    parser.add_argument('--side', choices=SIDES, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    os.environ['BENCH_CLOCK'] = args.clock
+    if args.side: return print(json.dumps(SIDES[args.side]()))
+    res = run(args.peer, args.rounds)
+    for side, figures in res.items():
+        for k, v in figures.items(): print(f'{side:8} {k:22} {v:10.2f}', file=sys.stderr)
+    print(json.dumps(res))
+
+
+if __name__ == '__main__': main()
