@@ -261,7 +261,7 @@ def as_if_tested(
         os.environ.pop('IN_TEST')
         if old is not None: os.environ['IN_TEST'] = old
 
-# %% ../nbs/70_site.ipynb #39c9164f
+# %% ../nbs/70_site.ipynb #eb800dba
 def process_nb(
     src:Path, # A notebook
     dst:Path, # Where the processed one goes
@@ -269,12 +269,16 @@ def process_nb(
     "Run nbdev's processors for docs on the notebook `src`"
     from fastcore.nbio import mk_cell,read_nb,write_nb
     from nbdev.processors import FilterDefaults,exec_show_docs
+    nb = read_nb(src)
+    mod = re.search(r'^#\| *default_exp +(\S+)', '\n'.join(c.source for c in nb.cells), re.M)
     class Run(exec_show_docs):
+        def begin(self):
+            super().begin()
+            if mod: self.k.run_cell(f'from textnb.{mod[1]} import *')
         def __call__(self, cell):
             if only_imports(cell.source) or cell.directives_.keys()&{'export', 'exports', 'exporti', 'exec_doc'} or 'show_doc(' in cell.source: super().__call__(cell)
     class Procs(FilterDefaults):
         def base_procs(self): return [Run if o is exec_show_docs else o for o in super().base_procs()]
-    nb = read_nb(src)
     nb.cells[0].source,intro = split_intro(nb.cells[0].source)
     if intro: nb.cells.insert(1, mk_cell(intro, 'markdown'))
     with as_if_tested(src.parent): Procs()(nb)
