@@ -18,7 +18,7 @@ def test_human_numbers():
     learn.fit(3, 1)
     assert float(learn.validate()[1])>.3
 
-def frame(n=80, seed=0):
+def frame(n=160, seed=0):
     "Sentences whose label hangs on one word"
     r = np.random.default_rng(seed)
     good,bad,fill = ['great','lovely','fine'],['awful','dull','poor'],'the film was a story of two people in one long night and it had music'.split()
@@ -36,14 +36,14 @@ def line(tmp_path_factory):
     learn_lm.fit_one_cycle(2, 1e-2)
     learn_lm.save_encoder('enc')
     clas = TextClasDataBunch.from_csv(path, 'texts.csv', text_cols='text', label_cols='label', bs=8, vocab=lm.vocab)
-    learn = text_classifier_learner(clas, AWD_LSTM, config=small, pretrained=False, drop_mult=.3, silent=True)
+    learn = text_classifier_learner(clas, AWD_LSTM, config=small, pretrained=False, drop_mult=.1, silent=True)
     learn.load_encoder('enc')
     assert torch.equal(learn.model[0].module.encoder.weight, learn_lm.model[0].encoder.weight)
     learn.fit_one_cycle(1, 2e-2)
     learn.freeze_to(-2)
     learn.fit_one_cycle(1, slice(1e-2/2.6, 1e-2))
     learn.unfreeze()
-    learn.fit_one_cycle(6, slice(4e-3, 2e-2))
+    learn.fit_one_cycle(6, slice(1e-2, 2e-2))
     return learn
 
 odd = ['a great film', 'so dull', '', 'line\nbreak  and   blanks', 'École 😀 <b>HTML</b> &amp;', 'ha ha ha ha ha '*40]
@@ -74,8 +74,11 @@ def test_same_document_same_result(line):
     for i in range(5): np.testing.assert_allclose(line.predict(ds.raw_text(i))[2], probs[i], atol=1e-6)
 
 def test_explains_the_word(line):
-    a = attribute(line, 'the film was great and it had music', 'gradient x input')
-    assert a.tokens[int(np.argmax(a.scores))]=='great' and a.target_name=='pos'
+    "Of ten tokens, the one that gives the label away is among the two that matter most, in most texts"
+    words = dict(great='pos', lovely='pos', fine='pos', awful='neg', dull='neg', poor='neg')
+    res = [attribute(line, f'the film {w} it had two people in music') for w in words]
+    assert [a.target_name for a in res]==list(words.values())
+    assert sum(w in [a.tokens[i] for i in a.scores.argsort()[-2:]] for a,w in zip(res, words))>=4
 
 def test_no_traces(line):
     "Law 8: predicting and explaining leave the global random state and the training flags as found"
