@@ -247,7 +247,14 @@ class ArchiveError(ValueError): "An archive that is truncated, changed, or no ar
 Archive = namedtuple('Archive', 'tensors meta files')
 _fmt = 'textnb-archive'
 
-# %% ../nbs/00_core.ipynb #ff10042c
+# %% ../nbs/00_core.ipynb #ad731068
+def _own(t, used):
+    "`t` itself if no tensor before it has its memory and it fills that, else a copy"
+    s = t.untyped_storage()
+    if s.data_ptr() in used or s.nbytes()!=t.numel()*t.element_size(): return t.clone()
+    used.add(s.data_ptr())
+    return t
+
 def _untie(tensors):
     "Split `tensors` into those to store and `{other name: stored name}`"
     seen,keep,alias = {},{},{}
@@ -257,7 +264,8 @@ def _untie(tensors):
         key = (t.data_ptr(), t.device, t.dtype, tuple(t.shape), t.stride()) if t.numel() else k
         if key in seen: alias[k] = seen[key]
         else: seen[key],keep[k] = k,t
-    return {k:t.detach().cpu().contiguous().clone() for k,t in keep.items()},alias
+    used = set()
+    return {k:_own(t.detach().cpu().contiguous(), used) for k,t in keep.items()},alias
 
 # %% ../nbs/00_core.ipynb #b6178a9e
 def _add(z, name, data):

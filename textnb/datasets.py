@@ -49,13 +49,13 @@ def hash_split(
     held = set(distinct[:int(len(distinct)*pct)])
     return [t in held for t in texts]
 
-# %% ../nbs/01_datasets.ipynb #3d9ae46c
+# %% ../nbs/01_datasets.ipynb #3cad3208
 def python_docs()->pd.DataFrame: # columns `topic`, `text`, `is_valid`
     "The pages of Python's language reference that come with Python itself, one a row"
     try: from pydoc_data.topics import topics
     except ImportError as e: raise FileNotFoundError('this Python was installed without pydoc_data.topics; install the full standard library (on Debian: apt install libpython3-stdlib)') from e
-    df = pd.DataFrame(sorted(topics.items()), columns=['topic','text'])
-    return df.assign(is_valid=hash_split(df.topic))
+    df = pd.DataFrame(sorted(topics.items()), columns=['topic','text']).drop_duplicates('text', ignore_index=True)
+    return df.assign(is_valid=hash_split(df.text))
 
 # %% ../nbs/01_datasets.ipynb #6287d885
 def _source_files(pkg):
