@@ -186,7 +186,7 @@ def test_padding_never_matters(lens, bptt, max_len, left, extra, bidir, grad):
         for i, d in enumerate(docs):
             n = min(len(d), max_len)
             assert (~mask[i]).sum()==n and mask[i, n:].all()
-            for got, expect in zip(raws+outs, enc(d[None])[0]+enc(d[None])[1]):
+            for got, expect in zip([*raws, *outs], enc(d[None])[0]+enc(d[None])[1]):
                 torch.testing.assert_close(got[i, :n], expect[0, -n:], atol=1e-6, rtol=0)
                 assert (got[i, n:]==0).all()
 
