@@ -57,7 +57,7 @@ def test_decode_anything(toks):
 # ---- sampling
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.floats(-30, 30), min_size=2, max_size=20), st.sampled_from([0,.1,.5,1,3]), st.one_of(st.none(), st.integers(1, 30)), st.one_of(st.none(), st.floats(.01, 1)))
+@given(st.lists(st.floats(-30, 30), min_size=2, max_size=20), st.sampled_from([0,.1,.5,1,3]), st.one_of(st.none(), st.integers(1, 30)), st.one_of(st.none(), st.floats(0, 1)))
 def test_filters(logits, temperature, top_k, top_p):
     "What is drawn from is a distribution, holds the most probable word, and obeys top_k and top_p"
     p = next_probs(torch.tensor(logits), temperature=temperature, top_k=top_k, top_p=top_p)
@@ -67,7 +67,7 @@ def test_filters(logits, temperature, top_k, top_p):
     if top_p is not None:
         q = next_probs(torch.tensor(logits), temperature=temperature, top_k=top_k)
         keep = q[p>0]
-        assert keep.sum()>=top_p-1e-9 and keep.sum()-keep.min()<top_p
+        assert keep.sum()>=top_p-1e-9 and (len(keep)==1 or keep.sum()-keep.min()<top_p+1e-9)
 
 def test_greedy(lm):
     "Check 23: temperature towards 0 is argmax, and equals feeding the full text again for every word"

@@ -154,7 +154,7 @@ def _grad_x_input(model, ids, k, loss_func):
 
 attribution_methods |= {'intrinsic attention':(_intrinsic, False), 'gradient x input':(_grad_x_input, True)}
 
-# %% ../nbs/40_attribute.ipynb #0d18a237
+# %% ../nbs/40_attribute.ipynb #ca844d77
 def attribute(
     learn, # a classifier's learner
     text:str, # any text
@@ -171,10 +171,4 @@ def attribute(
     way = slice(None, None, -1 if learn.data.backwards else 1)
     scores = f[0](learn.model, ids[way], k, learn.loss_func).float().cpu().numpy()[way].copy()
     names = learn.data.classes or [f'output {i}' for i in range(len(probs))]
-    return Attribution(text, _tokens(learn.data, text, ids), np.asarray(ids), scores, k, str(names[k]), probs.numpy(), method, f[1])
-
-# %% ../nbs/40_attribute.ipynb #54904312
-def _tokens(data, text, ids):
-    "The tokens of `text` as they were written, in the order of `ids`"
-    toks = list(data.tokens(text))
-    return toks if len(toks)==len(ids) else [data.vocab.itos[i] for i in ids]
+    return Attribution(text, list(learn.data.tokens(text)), np.asarray(ids), scores, k, str(names[k]), probs.numpy(), method, f[1])

@@ -71,11 +71,13 @@ def next_probs(
     p = p/p.sum()
     return _nucleus(p, top_p) if top_p is not None and top_p<1 else p
 
-# %% ../nbs/31_generate.ipynb #dabad63e
+# %% ../nbs/31_generate.ipynb #5670f5a3
 def _nucleus(p, top_p):
     "`p` without the least probable words beyond a total of `top_p`"
     q,idx = p.sort(descending=True, stable=True)
-    p[idx[q.cumsum(0)-q>=top_p]] = 0.
+    drop = q.cumsum(0)-q>=top_p
+    drop[0] = False
+    p[idx[drop]] = 0.
     return p/p.sum()
 
 # %% ../nbs/31_generate.ipynb #a45261e5
@@ -105,7 +107,7 @@ def next_step(
     out,state = model.step(ids[:,None].to(next(model.parameters()).device), state)
     return out[:,-1],state
 
-# %% ../nbs/31_generate.ipynb #6b149f29
+# %% ../nbs/31_generate.ipynb #8bfd2a72
 def sample_ids(
     learn, # a `LanguageLearner`
     text:str, # the prompt
@@ -115,8 +117,8 @@ def sample_ids(
     **filters, # `temperature`, `min_p`, `top_k` and `top_p` of `next_probs`
 )->list: # ids in the order in which they were drawn
     "Draw `n_words` ids after `text`"
-    g,res,eos = None if seed is None else torch.Generator().manual_seed(seed),[],learn.data.processor.include_eos
-    vocab = learn.data.vocab
+    g = None if seed is None else torch.Generator().manual_seed(seed)
+    res,vocab,eos = [],learn.data.vocab,learn.data.processor.include_eos
     banned = banned_ids(vocab, no_unk, eos=eos)
     with eval_mode(learn.model), torch.inference_mode():
         logits,state = read_prompt(learn.model, _prompt(learn, text))

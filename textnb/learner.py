@@ -86,7 +86,7 @@ def _copy_of(name, names):
     stem,sep,last = name.rpartition('.module.')
     return f'{stem}.{last}_raw' if sep and f'{stem}.{last}_raw' in names else None
 
-# %% ../nbs/30_learner.ipynb #8adab62b
+# %% ../nbs/30_learner.ipynb #23f9b9ea
 def fill_module(
     module:nn.Module, # an encoder, a head, or a whole model
     tensors:dict, # name inside `module` -> tensor
@@ -103,7 +103,7 @@ def fill_module(
         elif own[k].shape!=v.shape: bad.append(f'{prefix}{k} is {tuple(v.shape)} in the file and {tuple(own[k].shape)} in the model')
         else: take[k] = v
     same = {own[k].data_ptr() for k in take}
-    missing = [k for k in own if k not in take and own[k].data_ptr() not in same and not _copy_of(k, own)]
+    missing = [k for k in own if k not in tensors and own[k].data_ptr() not in same and not _copy_of(k, own)]
     report.missing += [prefix+k for k in missing]
     if bad or (strict and missing): raise ValueError(_misfit(report.source, bad, report.missing))
     module.load_state_dict(take, strict=False)
