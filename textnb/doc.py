@@ -7,8 +7,9 @@ Docs: https://textnb.github.io/textnb/doc.html.md"""
 # %% auto #0
 __all__ = ['Md', 'jekyll_note', 'jekyll_warn', 'jekyll_important', 'show_doc', 'doc']
 
-# %% ../nbs/65_doc.ipynb #f9d98677
+# %% ../nbs/65_doc.ipynb #5b756153
 import inspect,re,sys
+from enum import Enum
 
 # %% ../nbs/65_doc.ipynb #93f6baf8
 class Md(str):
@@ -38,7 +39,7 @@ def jekyll_important(
     "Something important: `text`"
     return _callout('Important', text)
 
-# %% ../nbs/65_doc.ipynb #e8982ba5
+# %% ../nbs/65_doc.ipynb #5ab0a60d
 def _short(s, n=60): return s if len(s)<=n else s[:n-1]+'…'
 
 def _type_str(a):
@@ -51,6 +52,7 @@ def _type_str(a):
 def _default_str(v):
     "Default value `v` as it would be written"
     if isinstance(v, slice): return 'slice(' + ', '.join(repr(o) for o in ((v.stop,) if v.start is None and v.step is None else (v.start,v.stop))) + ')'
+    if isinstance(v, Enum): return f'{type(v).__name__}.{v.name}'
     if inspect.isroutine(v) or isinstance(v, type): return v.__name__
     return _short(re.sub(r' at 0x[0-9a-fA-F]+', '', ' '.join(repr(v).split())))
 
