@@ -207,7 +207,7 @@ def auc_roc(
     rank = (np.cumsum(cnt)-(cnt-1)/2)[inv]
     return float((rank[t].sum()-npos*(npos+1)/2)/(npos*nneg))
 
-# %% ../nbs/23_metrics.ipynb #d107e29e
+# %% ../nbs/23_metrics.ipynb #0b72f29a
 class AUROC(Metric):
     "Area under the ROC curve; with more than two classes, the mean over each against the rest"
     def reset(self): self.preds,self.targs = [],[]
@@ -220,7 +220,7 @@ class AUROC(Metric):
         p,t = torch.cat(self.preds),torch.cat(self.targs)
         if p.shape[1]==1: return auc_roc(p[:,0], t)
         if p.shape[1]==2: return auc_roc(p[:,1]-p[:,0], t)
-        p = p.softmax(1)
+        p = p.double().softmax(1)
         return float(np.mean([auc_roc(p[:,i], t==i) for i in range(p.shape[1])]))
 
 # %% ../nbs/23_metrics.ipynb #34539350

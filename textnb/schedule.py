@@ -8,9 +8,12 @@ Docs: https://textnb.github.io/textnb/schedule.html.md"""
 __all__ = ['anneal_cos', 'anneal_exp', 'one_cycle', 'Scheduler', 'OneCycleScheduler', 'FlatCosScheduler', 'LRFinder',
            'suggest_lr']
 
-# %% ../nbs/21_schedule.ipynb #4ffb443d
-import math
-import numpy as np, torch
+# %% ../nbs/21_schedule.ipynb #a732ef69
+import copy,math
+from contextlib import contextmanager
+
+# %% ../nbs/21_schedule.ipynb #cfee6d1d
+import numpy as np
 from .core import *
 from .train import *
 
@@ -141,7 +144,7 @@ def fine_tune(self:Learner,
     self.unfreeze()
     self.fit_one_cycle(epochs, slice(base_lr/2/lr_mult, base_lr/2), **kwargs)
 
-# %% ../nbs/21_schedule.ipynb #41f759b2
+# %% ../nbs/21_schedule.ipynb #9c78482a
 class LRFinder(Scheduler):
     "Raises the learning rate batch by batch until the loss explodes"
     def __init__(self,
@@ -159,7 +162,7 @@ class LRFinder(Scheduler):
 
     def after_batch(self):
         self.i += 1
-        loss = float(self.learn.loss)
+        loss = self.learn.loss.item()
         self.avg = 0.98*self.avg+0.02*loss
         now = self.avg/(1-0.98**self.i)
         self.best = min(self.best, now)
@@ -197,10 +200,6 @@ def lr_find(self:Learner,
         self.with_valid = False
         self._fit(-(-num_it//max(1, len(self.data.train_dl))), callbacks=[LRFinder(start_lr, end_lr, num_it, stop_div)])
     return suggest_lr(self.recorder.lrs, self.recorder.losses)
-
-# %% ../nbs/21_schedule.ipynb #1a4bb3f6
-import copy
-from contextlib import contextmanager
 
 # %% ../nbs/21_schedule.ipynb #f1168d43
 @patch

@@ -9,10 +9,9 @@ __all__ = ['Metric', 'AvgMetric', 'as_metric', 'CancelBatchException', 'CancelSt
            'CancelFitException', 'Callback', 'smooth', 'Recorder', 'ProgressBar', 'AdamW', 'Learner', 'ParameterModule',
            'preserve_training', 'pack', 'unpack', 'LoadReport', 'load_weights']
 
-# %% ../nbs/20_train.ipynb #14c0e011
-import copy,hashlib,inspect,math,os,time
+# %% ../nbs/20_train.ipynb #f6337ae8
+import inspect,math,os,time
 from contextlib import contextmanager,nullcontext
-from functools import partial
 from itertools import islice
 
 # %% ../nbs/20_train.ipynb #1d29f5f7
@@ -103,13 +102,12 @@ def smooth(
         res.append(avg/(1-beta**(i+1)))
     return res
 
-# %% ../nbs/20_train.ipynb #86abad8f
+# %% ../nbs/20_train.ipynb #b7c2d6c1
 class Recorder(Callback):
     "Keeps losses, learning rates, momentums and metrics of the last fit"
     order,state_attrs = -10,('raw_losses','lrs','moms','val_losses','metrics','rows')
     def __init__(self): self._clear()
-    def _clear(self):
-        self._losses,self.lrs,self.moms,self.val_losses,self.metrics,self.rows,self.names = [],[],[],[],[],[],[]
+    def _clear(self): self._losses,self.lrs,self.moms,self.val_losses,self.metrics,self.rows,self.names = [],[],[],[],[],[],[]
 
     @property
     def raw_losses(self)->list:
@@ -211,7 +209,7 @@ def AdamW(
     try: return optim.AdamW(params, fused=True, **kw)
     except RuntimeError: return optim.AdamW(params, **kw)
 
-# %% ../nbs/20_train.ipynb #3ba96fb2
+# %% ../nbs/20_train.ipynb #15e5c322
 class Learner:
     "Trains `model` on `data`"
     def __init__(self,
@@ -235,7 +233,7 @@ class Learner:
         self.data,self.opt_func = data,opt_func
         self.metrics = list(metrics or []) if not callable(metrics) else [metrics]
         self.true_wd,self.bn_wd,self.wd,self.train_bn,self.add_time = true_wd,bn_wd,wd,train_bn,add_time
-        self.device = getattr(data, 'device', None) or default_device()
+        self.device = torch.device(getattr(data, 'device', None) or default_device())
         self.model = to_device(model, self.device)
         self.loss_func = loss_func or getattr(data, 'loss_func', None)
         self.path,self.model_dir = Path(path or getattr(data, 'path', None) or '.'),model_dir
