@@ -38,8 +38,8 @@ def fix_links(
     "Point the links of `s` to pages by their names, relative where they are our own"
     return _re_nb.sub(lambda m: page(m[0]), s).replace(f']({base}', f']({up}')
 
-# %% ../nbs/70_site.ipynb #b8190dd7
-_re_mod = re.compile(r'(?<![\w./])(?:__main__\.|textnb\.(?:\w+\.)+)(?=[A-Z]\w)')
+# %% ../nbs/70_site.ipynb #7ce8d99a
+_re_mod = re.compile(r'(?<![\w./])(?:__main__\.|textnb\.(?:\w+\.)+)(?=[A-Z])')
 
 def short_names(
     s:str, # Markdown of a signature
