@@ -8,12 +8,17 @@ Docs: https://textnb.github.io/textnb/layers.html.md"""
 __all__ = ['dropout_mask', 'RNNDropout', 'EmbeddingDropout', 'with_weights', 'WeightDropout', 'LinearDecoder',
            'masked_concat_pool', 'BatchNorm1d', 'bn_drop_lin', 'PoolingLinearClassifier']
 
-# %% ../../nbs/10_layers.ipynb #cc54bf15
+# %% ../../nbs/10_layers.ipynb #637d661b
+import math
+
 import torch, torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn,Tensor
 
-# %% ../../nbs/10_layers.ipynb #cb2db873
+# %% ../../nbs/10_layers.ipynb #04e3b9dd
+def _coins(n): return torch.empty((n+3)//4, dtype=torch.int64).random_(-2**63, None).view(torch.int16)[:n]
+
+# %% ../../nbs/10_layers.ipynb #619eaff6
 def dropout_mask(
     x:Tensor, # only its type and device count
     sz:tuple, # shape of the mask
@@ -22,7 +27,8 @@ def dropout_mask(
     "Dropout mask of shape `sz`, like `x` in type and device, with zeros at rate `p`"
     if not 0<=p<=1: raise ValueError(f'a dropout probability lies between 0 and 1, and {p} does not')
     if p==1: return x.new_zeros(*sz)
-    return x.new_empty(*sz).bernoulli_(1-p).div_(1-p)
+    if x.device.type!='cpu': return x.new_empty(*sz).bernoulli_(1-p).div_(1-p)
+    return (_coins(math.prod(sz)).view(*sz) >= min(65535, round(p*65536))-32768).to(x.dtype).mul_(1/(1-p))
 
 # %% ../../nbs/10_layers.ipynb #de608611
 class RNNDropout(nn.Module):
@@ -97,13 +103,13 @@ class WeightDropout(nn.Module):
             if hasattr(module, '_flat_weights'): module._flat_weights[module._flat_weights_names.index(n)] = None
     def extra_repr(self)->str: return f'p={self.weight_p}, {", ".join(self.layer_names)}' # what `print` shows
 
-# %% ../../nbs/10_layers.ipynb #37bbc08d
+# %% ../../nbs/10_layers.ipynb #70f810e8
 @patch
 def dropped_weights(self:WeightDropout)->dict: # name -> tensor
     "The weights of one call: dropped in training, the raw ones else"
     raw = {n:getattr(self, f'{n}_raw') for n in self.layer_names}
     if not self.training or self.weight_p==0: return raw
-    return {n:F.dropout(w, self.weight_p) for n,w in raw.items()}
+    return {n:w*dropout_mask(w, w.shape, self.weight_p) for n,w in raw.items()}
 
 @patch
 def forward(self:WeightDropout, *args, **kwargs): # what the module takes
