@@ -7,7 +7,7 @@ Docs: https://textnb.github.io/textnb/corpus.html.md"""
 # %% auto #0
 __all__ = ['TokenStore', 'DocumentError', 'build_store', 'encode_texts', 'Texts', 'csv_texts', 'folder_texts', 'parquet_texts']
 
-# %% ../nbs/03_corpus.ipynb #48d61d11
+# %% ../nbs/03_corpus.ipynb #20b7fe1e
 import hashlib,json,os,re,shutil,sys,tempfile,types,warnings
 from collections import deque
 from contextlib import closing,contextmanager
@@ -19,7 +19,7 @@ import numpy as np
 from fastcore.basics import patch
 
 from .core import load_json,progress,save_json
-from .transform import Tokenizer,Vocab,_need,join_texts
+from .transform import Tokenizer,Vocab,_Chunks,_need,join_texts
 
 # %% ../nbs/03_corpus.ipynb #fd0d63b1
 class TokenStore:
@@ -123,7 +123,7 @@ class _Fixed(dict):
     def __missing__(self, k): return self.unk
     def __reduce__(self): return _Fixed, (dict(self),self.unk)
 
-# %% ../nbs/03_corpus.ipynb #61bf814c
+# %% ../nbs/03_corpus.ipynb #b2aba9a3
 class DocumentError(ValueError):
     "A document that cannot be made into tokens; `index` is its number"
     def __init__(self, index, msg):
@@ -133,12 +133,19 @@ class DocumentError(ValueError):
 
 class _Encoder:
     "What a worker does with its share of the documents"
-    def __init__(self, tokenizer, stoi, marks): self.tokenizer,self.stoi,self.marks = tokenizer,stoi,marks
+    def __init__(self, tokenizer, stoi, marks):
+        self.tokenizer,self.stoi,self.marks,self.pieces = tokenizer,stoi,marks,None
+        if type(tokenizer).process_text is Tokenizer.process_text and tokenizer._by_chunk() is not None:
+            tokens = tokenizer._piece()
+            self.pieces = _Chunks(lambda c: map(stoi.__getitem__, tokens(c)))
+    def numbers(self, t):
+        if self.pieces is None: return map(self.stoi.__getitem__, self.tokenizer.process_text(t))
+        return chain.from_iterable(map(self.pieces.__getitem__, self.tokenizer._before(t).split(' ')))
     def __call__(self, start, docs):
-        ids,lens,num = [],np.empty(len(docs), np.int64),self.stoi.__getitem__
+        ids,lens = [],np.empty(len(docs), np.int64)
         for i,d in enumerate(docs):
             n = len(ids)
-            try: ids += map(num, self.tokenizer.process_text(join_texts(d, *self.marks)))
+            try: ids += self.numbers(join_texts(d, *self.marks))
             except Exception as e: raise DocumentError(start+i, str(e) if isinstance(e, ValueError) else f'{type(e).__name__}: {e}') from e
             lens[i] = len(ids)-n
         new = self.stoi.new if isinstance(self.stoi, _Growing) else []

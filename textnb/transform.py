@@ -64,7 +64,7 @@ def fix_html(
         if mark in x: x = x.replace(a, b)
     return rm_useless_spaces(html.unescape(x) if '&' in x else x)
 
-# %% ../nbs/02_transform.ipynb #9a83140f
+# %% ../nbs/02_transform.ipynb #6280234b
 _re_rep = re.compile(r'(\S)(\1{3,})')
 _re_wrep = re.compile(r'(\b\w+\W+)(\1{3,})')
 _re_word = re.compile(r'\w+')
@@ -76,9 +76,9 @@ def _four(a):
     e = a[1:]==a[:-1]
     return bool((e[2:]&e[1:-1]&e[:-2]).any())
 
-def _has_rep(t):
-    "Does `t` hold four equal characters in a row?"
-    if len(t)<4: return False
+def _may_have_rep(t):
+    "Can `t` hold four equal characters in a row?"
+    if len(t)<128: return True
     return _four(np.frombuffer(t.encode(), np.uint8) if t.isascii() else np.frombuffer(t.encode('utf-32-le', 'surrogatepass'), np.uint32))
 
 def _may_have_wrep(t):
@@ -92,13 +92,13 @@ def _may_have_wrep(t):
     start,end = edges[::2]+1,edges[1::2]
     return _four((end-start)<<16|a[start].astype(np.int64)<<8|a[end])
 
-# %% ../nbs/02_transform.ipynb #b3ab0987
+# %% ../nbs/02_transform.ipynb #bffdeaeb
 @register_rule
 def replace_rep(
     t:str, # a text
 )->str: # the text with repetitions marked
     "Write a character that stands four times or more in a row as `xxrep`, how often, and the character"
-    return _re_rep.sub(lambda m: f' {TK_REP} {len(m[0])} {m[1]} ', t) if _has_rep(t) else t
+    return _re_rep.sub(lambda m: f' {TK_REP} {len(m[0])} {m[1]} ', t) if _may_have_rep(t) else t
 
 @register_rule
 def replace_wrep(
@@ -116,7 +116,7 @@ def spec_add_spaces(
     for c in '/#\n': t = t.replace(c, f' {c} ')
     return t
 
-# %% ../nbs/02_transform.ipynb #85e0e31e
+# %% ../nbs/02_transform.ipynb #de64282d
 @register_rule(per_token=True)
 def replace_all_caps(
     x:list, # tokens
@@ -124,13 +124,14 @@ def replace_all_caps(
     "Write each token of `x` that is in capitals as `xxup` and the token in lower case"
     return [o for t in x for o in ([TK_UP, t.lower()] if len(t)>1 and t.isupper() else [t])]
 
+def _is_capitalised(t): return len(t)>1 and (t[0].isupper() or t[0].istitle()) and t[1:].islower()
+
 @register_rule(per_token=True)
 def deal_caps(
     x:list, # tokens
 )->list: # tokens in lower case, capitalised ones behind `xxmaj`
     "Write each token of `x` in lower case, a capitalised one behind `xxmaj`"
-    def cap(t): return len(t)>1 and (t[0].isupper() or t[0].istitle()) and t[1:].islower()
-    return [o for t in x if t!='' for o in ([TK_MAJ, t.lower()] if cap(t) else [t.lower()])]
+    return [o for t in x if t!='' for o in ([TK_MAJ, t.lower()] if _is_capitalised(t) else [t.lower()])]
 
 # %% ../nbs/02_transform.ipynb #c02aa856
 defaults.text_pre_rules = [fix_html, replace_rep, replace_wrep, spec_add_spaces, rm_useless_spaces]
@@ -250,7 +251,7 @@ def _split_word(w, known):
     mid = known.get(w) or ([] if not w else [w] if _re_known.fullmatch(w) or _re_address.fullmatch(w) else _infixes(w))
     return [*pre, *mid, *reversed(suf)]
 
-# %% ../nbs/02_transform.ipynb #8a54cac4
+# %% ../nbs/02_transform.ipynb #e6a9b15b
 _re_piece = re.compile(r'\n|\S+')
 
 @register_tokenizer
@@ -273,7 +274,8 @@ class WordTokenizer(BaseTokenizer):
         known = self.known
         if c in known: return known[c]
         if c.isalpha() and len(c)<=_max_word: return [c]
-        if c[-1:] in ',!?;:' and (w := c[:-1]).isalpha(): return [*known.get(w, [w]), c[-1]]
+        w,end = c[:-1],c[-1:]
+        if w.isalpha() and len(w)<_max_word and (end in ',!?;:' or end=='.' and w[-1].islower()): return [*known.get(w, [w]), end]
         return [t for w in _re_piece.findall(c) for t in (['\n'] if w=='\n' else _split_word(w, known))]
 
 # %% ../nbs/02_transform.ipynb #3a17173d
@@ -348,7 +350,13 @@ def tok(self:Tokenizer):
         self._tok = tok
     return self._tok
 
-# %% ../nbs/02_transform.ipynb #28822712
+# %% ../nbs/02_transform.ipynb #f04430d1
+@patch
+def _before(self:Tokenizer, t):
+    t = clean_text(t)
+    for f in self.pre_rules: t = f(t)
+    return t
+
 @patch
 def _finish(self:Tokenizer, toks):
     for f in self.post_rules: toks = f(toks)
@@ -357,12 +365,19 @@ def _finish(self:Tokenizer, toks):
 @patch(as_prop=True)
 def _rules_first(self:Tokenizer): return getattr(self.tok, 'rules_first', False)
 
+# %% ../nbs/02_transform.ipynb #f0398b79
 @patch
-def _piece(self:Tokenizer, c):
-    "Final tokens of the piece `c`"
-    return [o for w in self._finish(c.split()) for o in self.tok.chunk(w)] if self._rules_first else self._finish(self.tok.chunk(c))
+def _piece(self:Tokenizer):
+    "A function that returns the final tokens of a piece"
+    chunk,rules = self.tok.chunk,self.post_rules
+    def words_first(c): return [o for w in self._finish(c.split()) for o in chunk(w)]
+    def piece(c):
+        toks = chunk(c)
+        for f in rules: toks = f(toks)
+        return toks
+    return words_first if self._rules_first else piece
 
-# %% ../nbs/02_transform.ipynb #99ed111b
+# %% ../nbs/02_transform.ipynb #b94ae976
 class _Chunks(dict):
     "The value of `f` for every piece that was asked for, at most `max_len` of them"
     def __init__(self, f, max_len=1<<17): self.f,self.max_len = f,max_len
@@ -378,18 +393,17 @@ def _by_chunk(self:Tokenizer):
     if self._chunks is None:
         alone = isinstance(self.tok, BaseTokenizer) and type(self.tok).tokenizer is BaseTokenizer.tokenizer
         alone = alone and all(getattr(f,'per_token',False) for f in self.post_rules)
-        self._chunks = _Chunks(self._piece) if alone else False
+        self._chunks = _Chunks(self._piece()) if alone else False
     return None if self._chunks is False else self._chunks
 
-# %% ../nbs/02_transform.ipynb #61bcdd34
+# %% ../nbs/02_transform.ipynb #d98093bf
 @patch
 def process_text(self:Tokenizer,
     t:str, # a text
     tok=None, # a tokenizer other than the one inside
 )->list: # its tokens
     "Tokens of the text `t`, by rules and tokenizer"
-    t = clean_text(t)
-    for f in self.pre_rules: t = f(t)
+    t = self._before(t)
     chunks = self._by_chunk() if tok is None else None
     if chunks is not None: return list(chain.from_iterable(map(chunks.__getitem__, t.split(' '))))
     if tok is None and self._rules_first: return self.tok.tokenizer(' '.join(self._finish(t.split())))
@@ -583,7 +597,7 @@ def textify(self:Vocab,
     toks = [self.itos[i] for i in nums]
     return toks if sep is None else sep.join(toks)
 
-# %% ../nbs/02_transform.ipynb #d4077508
+# %% ../nbs/02_transform.ipynb #47573b0a
 @patch(cls_method=True)
 def create(cls:Vocab,
     tokens, # lists of tokens, or counts of tokens
@@ -593,8 +607,8 @@ def create(cls:Vocab,
     "A vocabulary of the most frequent of `tokens`"
     freq = Counter(tokens if isinstance(tokens, Mapping) else chain.from_iterable(tokens))
     spec = defaults.text_spec_tok
-    words = [o for o,c in freq.most_common(max_vocab) if c>=min_freq and o not in spec]
-    itos = (spec+words)[:max_vocab]
+    often = sorted(((o,c) for o,c in freq.items() if c>=min_freq), key=lambda o: o[1], reverse=True)
+    itos = (spec+[o for o,c in often[:max_vocab] if o not in spec])[:max_vocab]
     return cls(itos+['xxfake']*min(-len(itos)%8, max_vocab-len(itos)))
 
 # %% ../nbs/02_transform.ipynb #2fe791e3
