@@ -378,7 +378,7 @@ def activation(self:RNNLearner,
     "Turn the model's outputs into predictions, by the loss function of the data"
     return get_activation(self.loss_func)(out.float())
 
-# %% ../nbs/30_learner.ipynb #85b0fff3
+# %% ../nbs/30_learner.ipynb #336543dd
 @patch
 def predict_ids(self:RNNLearner,
     ids:list, # arrays of ids, one a document, in reading order
@@ -392,7 +392,7 @@ def predict_ids(self:RNNLearner,
             idxs = order[k:k+bs]
             out = self.model(_pad_ids([ids[i] for i in idxs], self.data.pad_idx).to(dev))[0]
             for i,p in zip(idxs, self.activation(out).cpu()): res[i] = p
-    return torch.stack(res).clone()
+    return torch.stack(res)
 
 # %% ../nbs/30_learner.ipynb #09421df8
 @patch
