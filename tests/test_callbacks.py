@@ -275,3 +275,41 @@ def test_callbacks_as_in_v1():
     assert [type(o).__name__ for o in learn.callbacks]==['Recorder','CSVLogger','EarlyStoppingCallback','GradientClipping']
     assert learn.callbacks[2].patience==3 and SaveModelCallback(learn, every='epoch', name='x').file=='x'
     with pytest.raises(ValueError, match="cannot watch 'f1'.*valid_loss"): learn.fit(1, callbacks=[EarlyStoppingCallback(monitor='f1')])
+
+# the real thing
+
+def lm_learner(path, drop_mult=1., seed=3, fresh=0):
+    "A small AWD-LSTM language model on numbers in words"
+    from textnb.data import TextList
+    from textnb.learner import language_model_learner
+    from textnb.models.awd_lstm import AWD_LSTM
+    ones = 'one two three four five six seven eight nine'.split()
+    texts = [f'{ones[i%9]} hundred {ones[i*5%9]} and {ones[i*7%9]}' for i in range(120)]
+    import pandas as pd
+    df = pd.DataFrame(dict(text=texts, is_valid=[i>=100 for i in range(120)]))
+    data = TextList.from_df(df, path=path, cols='text').split_from_df('is_valid').label_for_lm().databunch(bs=4, bptt=6, seed=seed)
+    with preserve_rng():
+        set_seed(fresh)
+        return language_model_learner(data, AWD_LSTM, dict(emb_sz=8, n_hid=10, n_layers=2), drop_mult, pretrained=False, silent=True, clip=.2, add_time=False)
+
+def test_awd_lstm_resumes_exactly(tmp_path):
+    "Dropout masks, weight drop, AR/TAR, clipping and the hidden state of AWD-LSTM: bit-equal after resuming in the middle of an epoch"
+    whole,cut,new = [lm_learner(tmp_path, fresh=i//2) for i in range(3)]
+    for l,extra in ((whole, []),(cut, [CheckpointCallback(11), StopAfterNBatches(40)])):
+        set_seed(1)
+        l.fit_one_cycle(2, 1e-2, callbacks=extra)
+    fit = load_archive(new.file_for('checkpoint')).meta['fit']['dict']
+    assert fit['epoch']==1 and 0<fit['next_batch']<fit['n_batches']
+    new.add_cb(StopAfterNBatches(9999))
+    new.resume()
+    assert same(weights(whole), weights(new)) and whole.recorder.losses==new.recorder.losses and whole.recorder.rows==new.recorder.rows
+
+def test_checkpoint_of_another_vocabulary(tmp_path):
+    "A checkpoint is not resumed with other words, and the message names the first that differ"
+    cut = lm_learner(tmp_path)
+    cut.fit(1, 1e-2, callbacks=[CheckpointCallback(5)])
+    new = lm_learner(tmp_path)
+    new.data.vocab.itos[9],new.data.vocab.itos[10] = new.data.vocab.itos[10],new.data.vocab.itos[9]
+    with pytest.raises(ValueError, match='first differ at id 9'): new.resume()
+    seeded = lm_learner(tmp_path, seed=4)
+    with pytest.raises(ValueError, match='seed 3, this one has 4'): seeded.resume()

@@ -134,10 +134,10 @@ def to_fp16(self:Learner,
     self.to_fp32().add_cb(MixedPrecision('float16', loss_scale))
     return self.clip_grad(clip) if clip else self
 
-# %% ../nbs/22_callbacks.ipynb #ede7399f
+# %% ../nbs/22_callbacks.ipynb #60c349d1
 class TrackerCallback(Callback):
     "Watches a column of the recorder's table"
-    state_attrs = ('best','wait')
+    state_attrs,in_lr_find = ('best','wait'),False
     def __init__(self,
         monitor:str='valid_loss', # a column of the recorder's table
         mode:str='auto', # 'min', 'max', or 'auto': by the name
@@ -159,10 +159,10 @@ class TrackerCallback(Callback):
         self.wait = 0 if better else self.wait+1
         return better
 
-# %% ../nbs/22_callbacks.ipynb #3bac0c04
+# %% ../nbs/22_callbacks.ipynb #2048488d
 class EarlyStoppingCallback(TrackerCallback):
     "Ends training when the watched value has not got better for more than `patience` epochs"
-    order = 20
+    order = 60
     def __init__(self,
         monitor:str='valid_loss', # a column of the recorder's table
         mode:str='auto', # 'min', 'max', or 'auto': by the name
@@ -177,10 +177,10 @@ class EarlyStoppingCallback(TrackerCallback):
         if not self.learn.silent: print(f'Epoch {self.learn.epoch}: early stopping, {self.monitor} was best at {self.best:.6f}')
         raise CancelFitException
 
-# %% ../nbs/22_callbacks.ipynb #89d052bc
+# %% ../nbs/22_callbacks.ipynb #f86716a6
 class SaveModelCallback(TrackerCallback):
     "Saves the best model, and loads it at the end"
-    order,state_attrs = 10,('best','wait','saved')
+    order,state_attrs,saved = 10,('best','wait','saved'),False
     def __init__(self,
         monitor:str='valid_loss', # a column of the recorder's table
         mode:str='auto', # 'min', 'max', or 'auto': by the name
@@ -245,10 +245,10 @@ class StopAfterNBatches(Callback):
         self.n += self.learn.training
         if self.n>=self.n_batches: raise CancelFitException
 
-# %% ../nbs/22_callbacks.ipynb #7459a027
+# %% ../nbs/22_callbacks.ipynb #547b05a2
 class CSVLogger(Callback):
     "Keeps the table of epochs in a CSV file"
-    state_attrs = ('old',)
+    state_attrs,in_lr_find = ('old',),False
     def __init__(self,
         filename:str='history', # under the learner's path; `.csv` is added
         append:bool=False, # keep what is in the file?
@@ -284,10 +284,10 @@ def _fit_state(learn):
         seed=getattr(learn.loader, 'seed', None), state=getattr(learn.model, 'state', None), callbacks=[_spec(cb) for cb in learn.callbacks],
         trained=[n for n,p in learn.model.named_parameters() if p.requires_grad])
 
-# %% ../nbs/22_callbacks.ipynb #dbee718d
+# %% ../nbs/22_callbacks.ipynb #45ddafc1
 class CheckpointCallback(Callback):
     "Writes a checkpoint every so many batches"
-    order = 100
+    order,in_lr_find = 100,False
     def __init__(self,
         every:int=1000, # batches between checkpoints
         name='checkpoint', # of the file in `model_dir`, or a path

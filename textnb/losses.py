@@ -11,14 +11,20 @@ __all__ = ['FlatLoss', 'CrossEntropyFlat', 'BCEWithLogitsFlat', 'MSELossFlat', '
 import torch, torch.nn.functional as F
 from torch import Tensor, nn
 
-# %% ../nbs/19_losses.ipynb #099406f6
+# %% ../nbs/19_losses.ipynb #e8a979a6
 class FlatLoss:
     "A loss for predictions and targets of any leading shape, with the activation and the decision that belong to it"
     def __init__(self,
         reduction:str='mean', # `'mean'`, `'sum'` or `'none'`
     ): self.reduction = reduction
 
-    def flat(self, pred:Tensor, targ:Tensor, reduction:str)->Tensor: raise NotImplementedError(f'{type(self).__name__} does not define `flat`')
+    def flat(self,
+        pred:Tensor, # logits in float32
+        targ:Tensor, # targets
+        reduction:str, # `'mean'`, `'sum'` or `'none'`
+    )->Tensor: # a scalar, or flat losses
+        "The loss itself, which a subclass defines"
+        raise NotImplementedError(f'{type(self).__name__} does not define `flat`')
 
     def __call__(self,
         pred:Tensor, # logits
@@ -30,8 +36,17 @@ class FlatLoss:
         res = self.flat(pred.float(), targ, r)
         return res.view(targ.shape) if r=='none' else res
 
-    def activation(self, pred:Tensor)->Tensor: return pred
-    def decodes(self, pred:Tensor)->Tensor: return pred
+    def activation(self,
+        pred:Tensor, # logits
+    )->Tensor: # probabilities, or what else the model's answers are
+        "From logits to predictions"
+        return pred
+
+    def decodes(self,
+        pred:Tensor, # logits
+    )->Tensor: # decisions
+        "From logits to decisions"
+        return pred
     def __repr__(self): return f'{type(self).__name__}()'
 
 # %% ../nbs/19_losses.ipynb #ae11ef14

@@ -184,7 +184,7 @@ def suggest_lr(
     i = slope.argmin()
     return float(lrs[ok][i]) if slope[i]<0 else None
 
-# %% ../nbs/21_schedule.ipynb #9768fa38
+# %% ../nbs/21_schedule.ipynb #c3281f58
 @patch
 def lr_find(self:Learner,
     start_lr:float=1e-7, # first rate
@@ -195,7 +195,8 @@ def lr_find(self:Learner,
 )->float: # a suggestion; `learn.recorder.plot()` shows the curve
     "Try learning rates from `start_lr` to `end_lr`, and put everything back"
     if self.opt is None: self.create_opt(0.)
-    with self.preserved(), self.no_bar():
+    with self.preserved(), self.added_cbs():
+        self.callbacks = [cb for cb in self.callbacks if cb.in_lr_find]
         self._ready(start_lr, wd)
         self.with_valid = False
         self._fit(-(-num_it//max(1, len(self.data.train_dl))), callbacks=[LRFinder(start_lr, end_lr, num_it, stop_div)])

@@ -20,7 +20,7 @@ from torch import Tensor,nn,optim
 from .core import *
 from .losses import *
 
-# %% ../nbs/20_train.ipynb #ddea45f4
+# %% ../nbs/20_train.ipynb #7c487d6a
 class Metric:
     "A measure over many batches: `reset`, `accumulate` each batch, ask for `value`"
     @property
@@ -28,7 +28,12 @@ class Metric:
     @property
     def value(self)->float: raise NotImplementedError(f'{type(self).__name__} does not define `value`')
     def reset(self): pass
-    def accumulate(self, pred:Tensor, targ:Tensor): raise NotImplementedError(f'{type(self).__name__} does not define `accumulate`')
+    def accumulate(self,
+        pred:Tensor, # logits of a batch
+        targ:Tensor, # its targets
+    ):
+        "Take in a batch"
+        raise NotImplementedError(f'{type(self).__name__} does not define `accumulate`')
     def __repr__(self): return f'{type(self).__name__}()'
 
 # %% ../nbs/20_train.ipynb #8ee941ac
@@ -79,14 +84,20 @@ def _bind(cls, args, kw):
     b = inspect.signature(cls.__init__).bind(None, *args, **kw)
     return dict(list(b.arguments.items())[1:])
 
-# %% ../nbs/20_train.ipynb #826627e5
+# %% ../nbs/20_train.ipynb #066e284f
 class Callback(metaclass=_CallbackMeta):
     "Something that happens at named points of the training loop"
-    order,state_attrs,learn = 0,(),None
+    order,state_attrs,learn,in_lr_find = 0,(),None,True
     @property
     def name(self)->str: return type(self).__name__
-    def get_state(self)->dict: return {k:getattr(self, k) for k in self.state_attrs if hasattr(self, k)}
-    def set_state(self, state:dict):
+    def get_state(self)->dict: # what a checkpoint keeps
+        "The attributes in `state_attrs`"
+        return {k:getattr(self, k) for k in self.state_attrs if hasattr(self, k)}
+
+    def set_state(self,
+        state:dict, # from `get_state`
+    ):
+        "Put the attributes back"
         for k,v in state.items(): setattr(self, k, v)
     def __repr__(self): return f'{self.name}()'
 
@@ -169,10 +180,10 @@ def _repr_html_(self:Recorder): return html_table(self.names, self.cells)
 @patch
 def __repr__(self:Recorder): return '\n'.join([self._line(self.names)]+[self._line(r) for r in self.cells])
 
-# %% ../nbs/20_train.ipynb #ff45f27e
+# %% ../nbs/20_train.ipynb #4d8316a6
 class ProgressBar(Callback):
     "A bar over the batches, and a table of the epochs"
-    order = 50
+    order,in_lr_find,handle = 50,False,None
     def before_fit(self): self.handle = None
     def before_train(self):
         l = self.learn
@@ -191,7 +202,7 @@ class ProgressBar(Callback):
 
     def after_fit(self):
         r = self.learn.recorder
-        if r.rows and in_notebook() and getattr(self, 'handle', None) is None: show_html(html_table(r.names, r.cells), repr(r))
+        if r.rows and in_notebook() and self.handle is None: show_html(html_table(r.names, r.cells), repr(r))
 
 # %% ../nbs/20_train.ipynb #8104f4aa
 def AdamW(
@@ -512,7 +523,7 @@ def validate(self:Learner,
     if dl is None: raise ValueError('there is no validation set: give a loader, `validate(dl)`')
     with self.added_cbs(callbacks): return self._validate(dl, self.metrics if metrics is None else metrics)
 
-# %% ../nbs/20_train.ipynb #dc02b58c
+# %% ../nbs/20_train.ipynb #519ab945
 @patch
 @contextmanager
 def added_cbs(self:Learner,
@@ -528,10 +539,9 @@ def added_cbs(self:Learner,
 @contextmanager
 def no_bar(self:Learner): # a context manager
     "No progress and no tables for a while"
-    before = list(self.callbacks)
-    self.remove_cb(ProgressBar)
-    try: yield self
-    finally: self.callbacks = before
+    with self.added_cbs():
+        self.remove_cb(ProgressBar)
+        yield self
 
 # %% ../nbs/20_train.ipynb #2130486a
 @patch
