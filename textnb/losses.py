@@ -7,8 +7,9 @@ Docs: https://textnb.github.io/textnb/losses.html.md"""
 # %% auto #0
 __all__ = ['FlatLoss', 'CrossEntropyFlat', 'BCEWithLogitsFlat', 'MSELossFlat', 'get_activation', 'item_losses']
 
-# %% ../nbs/19_losses.ipynb #3ec9aa5d
+# %% ../nbs/19_losses.ipynb #2ec2ed51
 import torch, torch.nn.functional as F
+from fastcore.basics import patch
 from torch import Tensor, nn
 
 # %% ../nbs/19_losses.ipynb #e8a979a6
@@ -77,6 +78,45 @@ class CrossEntropyFlat(FlatLoss):
 
     def activation(self, pred:Tensor)->Tensor: return pred.float().softmax(self.axis)
     def decodes(self, pred:Tensor)->Tensor: return pred.argmax(self.axis)
+
+# %% ../nbs/19_losses.ipynb #0a13712d
+class _RowsCrossEntropy(torch.autograd.Function):
+    "Mean cross-entropy of `logits` (n, c) and its gradient, a few rows at a time"
+    @staticmethod
+    def forward(ctx, logits, targ, ignore_index, rows=16):
+        keep = targ!=ignore_index
+        targ,share = targ.where(keep, 0)[:,None],keep[:,None]/keep.sum()
+        grad,loss = torch.empty_like(logits) if ctx.needs_input_grad[0] else None,[]
+        for a in range(0, len(targ), rows):
+            x,t,w = [o[a:a+rows] for o in (logits.detach(),targ,share)]
+            x = x.float()
+            top,right = x.amax(1, keepdim=True),x.gather(1, t)
+            e = (x-top).exp_()
+            total = e.sum(1, keepdim=True)
+            loss.append(((total.log()+top-right)*w).sum())
+            if grad is not None: grad[a:a+rows] = e.mul_(w/total).scatter_add_(1, t, -w)
+        ctx.save_for_backward(grad)
+        return torch.stack(loss).sum()
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, d):
+        grad, = ctx.saved_tensors
+        return (grad if d==1 else grad*d.to(grad.dtype)), None, None, None
+
+# %% ../nbs/19_losses.ipynb #b8d0e3cf
+@patch
+def __call__(self:CrossEntropyFlat,
+    pred:Tensor, # logits
+    targ:Tensor, # targets
+    reduction:str=None, # instead of the object's own
+)->Tensor: # a scalar, or with `'none'` one loss for each target, shaped like `targ`
+    "Loss of `pred` against `targ`"
+    plain = self.weight is None and not self.label_smoothing and (reduction or self.reduction)=='mean' and self.axis in (-1,pred.ndim-1)
+    if not plain or pred.device.type!='cpu' or pred.shape[-1]<1000 or pred.dtype==torch.float64 or not targ.numel():
+        return super(CrossEntropyFlat, self).__call__(pred, targ, reduction)
+    p = pred.reshape(-1, pred.shape[-1])
+    _same_n(pred, targ, p.shape[0])
+    return _RowsCrossEntropy.apply(p, targ.reshape(-1).long(), self.ignore_index)
 
 # %% ../nbs/19_losses.ipynb #2e7e1de5
 class BCEWithLogitsFlat(FlatLoss):
