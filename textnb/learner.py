@@ -35,7 +35,7 @@ def _convert_rows(rows, idx):
     new[idx<0] = rows.mean(0)
     return new
 
-# %% ../nbs/30_learner.ipynb #903c0996
+# %% ../nbs/30_learner.ipynb #94d135dc
 def convert_weights(
     wgts:dict, # state dict of a language model (`0.encoder.weight`, `1.decoder.bias`, …)
     stoi_wgts:dict, # the vocabulary of the weights: word -> id
@@ -48,9 +48,9 @@ def convert_weights(
     if len(idx) and idx.max()>=len(enc): raise ValueError(f"the vocabulary of the weights has an id {idx.max()}, the weights have {len(enc)} rows: "
         "the two files do not belong together")
     res['0.encoder.weight'] = new = _convert_rows(enc, idx)
-    if '0.encoder_dp.emb.weight' in wgts: res['0.encoder_dp.emb.weight'] = new.clone()
+    if '0.encoder_dp.emb.weight' in wgts: res['0.encoder_dp.emb.weight'] = new
     dec = wgts.get('1.decoder.weight')
-    res['1.decoder.weight'] = new.clone() if tie_weights or dec is None else _convert_rows(dec, idx)
+    res['1.decoder.weight'] = new if tie_weights or dec is None else _convert_rows(dec, idx)
     if wgts.get('1.decoder.bias') is not None: res['1.decoder.bias'] = _convert_rows(wgts['1.decoder.bias'], idx)
     return res
 
