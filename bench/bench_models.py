@@ -47,24 +47,26 @@ def step(model, opt, loss_of):
     return run
 
 
-def lm_loss(decoded, raws, outs, y):
-    "Cross-entropy with activation regularisation (alpha 2) and its temporal form (beta 1)"
-    import torch.nn.functional as F
-    raw, out = raws[-1].float(), outs[-1].float()
-    return F.cross_entropy(decoded.flatten(0, 1).float(), y.flatten()) + 2*out.pow(2).mean() + (raw[:,1:]-raw[:,:-1]).pow(2).mean()
+def lm_loss(cross_entropy):
+    "A library's cross-entropy, with activation regularisation (alpha 2) and its temporal form (beta 1)"
+    def loss(decoded, raws, outs, y):
+        raw, out = raws[-1].float(), outs[-1].float()
+        return cross_entropy(decoded, y) + 2*out.pow(2).mean() + (raw[:,1:]-raw[:,:-1]).pow(2).mean()
+    return loss
 
 
 def side_textnb():
     "Figures of this package"
     import torch
+    from textnb.losses import CrossEntropyFlat
     from textnb.models import AWD_LSTM, get_language_model, get_text_classifier
     torch.manual_seed(0)
     model = get_language_model(AWD_LSTM, VOCAB)
     opt = torch.optim.AdamW(model.parameters(), 1e-3)
-    res = {'lm_float32_tokens_s': BS*BPTT/seconds(step(model, opt, lm_loss), 1)}
+    res = {'lm_float32_tokens_s': BS*BPTT/seconds(step(model, opt, lm_loss(CrossEntropyFlat())), 1)}
     def half(x):
         with torch.autocast('cpu', torch.bfloat16): return model(x)
-    res['lm_bfloat16_tokens_s'] = BS*BPTT/seconds(step(half, opt, lm_loss), 1)
+    res['lm_bfloat16_tokens_s'] = BS*BPTT/seconds(step(half, opt, lm_loss(CrossEntropyFlat())), 1)
     del model, opt
     clas = get_text_classifier(AWD_LSTM, VOCAB, 2).eval()
     docs = documents()
@@ -92,7 +94,7 @@ def side_nn_lstm():
 def side_fastai():
     "Figures of fastai"
     import torch
-    from fastai.text.all import AWD_LSTM, Adam, get_language_model, get_text_classifier, pad_chunk
+    from fastai.text.all import AWD_LSTM, Adam, CrossEntropyLossFlat, get_language_model, get_text_classifier, pad_chunk
     torch.manual_seed(0)
     model = get_language_model(AWD_LSTM, VOCAB)
     model.reset()
@@ -100,7 +102,7 @@ def side_fastai():
     def forward(x):
         decoded, raw, out = model(x)
         return decoded, [raw], [out]
-    res = {'lm_float32_tokens_s': BS*BPTT/seconds(step(forward, opt, lm_loss), 1)}
+    res = {'lm_float32_tokens_s': BS*BPTT/seconds(step(forward, opt, lm_loss(CrossEntropyLossFlat())), 1)}
     del model, opt
     clas = get_text_classifier(AWD_LSTM, VOCAB, 2, seq_len=72, max_len=1440).eval()
     docs = documents()

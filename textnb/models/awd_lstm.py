@@ -71,12 +71,13 @@ class _FusedLSTM(torch.autograd.Function):
         grads = zip((dx,dh,dc,d_ih,d_hh,bias,bias), ctx.types)
         return (*[None if g is None else g.to(t) for g,t in grads], None)
 
-# %% ../../nbs/11_awd_lstm.ipynb #1a374ad4
+# %% ../../nbs/11_awd_lstm.ipynb #6bce0af1
 def _lstm_few(x, h, c, w_ih, w_hh, b_ih, b_hh):
     "The loop for few rows and steps; `h` and `c` may be None"
-    outs = []
+    outs,w_hh = [],w_hh.t()
+    if x.shape[0]==1 and x.shape[1]>8: w_hh = w_hh.contiguous()
     for g in F.linear(x, w_ih, b_ih+b_hh).unbind(1):
-        if h is not None: g = torch.addmm(g, h, w_hh.t())
+        if h is not None: g = torch.addmm(g, h, w_hh)
         i,f,u,o = g.chunk(4, 1)
         new = i.sigmoid()*u.tanh()
         c = new if c is None else torch.addcmul(new, f.sigmoid(), c)
