@@ -33,7 +33,8 @@ import json, resource, sys
 from textnb.corpus import build_store
 def peak(who): return resource.getrusage(who).ru_maxrss*(1 if sys.platform == 'darwin' else 1024)
 if __name__ == '__main__':
-    before = peak(resource.RUSAGE_SELF)
+    try: before = int(open('/proc/self/statm').read().split()[1])*resource.getpagesize()
+    except OSError: before = peak(resource.RUSAGE_SELF)
     store, vocab = build_store(open(sys.argv[1], encoding='utf-8'), n_workers=int(sys.argv[2]), pbar=False)
     own, worker = peak(resource.RUSAGE_SELF), peak(resource.RUSAGE_CHILDREN)
     print(json.dumps([before, own, worker, len(store), store.n_tokens, store.ids.nbytes, store.nbytes]))

@@ -116,13 +116,15 @@ def spec_add_spaces(
     for c in '/#\n': t = t.replace(c, f' {c} ')
     return t
 
-# %% ../nbs/02_transform.ipynb #de64282d
+# %% ../nbs/02_transform.ipynb #bdcff82e
 @register_rule(per_token=True)
 def replace_all_caps(
     x:list, # tokens
 )->list: # tokens, those in capitals in lower case behind `xxup`
     "Write each token of `x` that is in capitals as `xxup` and the token in lower case"
-    return [o for t in x for o in ([TK_UP, t.lower()] if len(t)>1 and t.isupper() else [t])]
+    res = []
+    for t in x: res += (TK_UP, t.lower()) if len(t)>1 and t.isupper() else (t,)
+    return res
 
 def _is_capitalised(t): return len(t)>1 and (t[0].isupper() or t[0].istitle()) and t[1:].islower()
 
@@ -131,7 +133,10 @@ def deal_caps(
     x:list, # tokens
 )->list: # tokens in lower case, capitalised ones behind `xxmaj`
     "Write each token of `x` in lower case, a capitalised one behind `xxmaj`"
-    return [o for t in x if t!='' for o in ([TK_MAJ, t.lower()] if _is_capitalised(t) else [t.lower()])]
+    res = []
+    for t in x:
+        if t!='': res += (TK_MAJ, t.lower()) if _is_capitalised(t) else (t.lower(),)
+    return res
 
 # %% ../nbs/02_transform.ipynb #c02aa856
 defaults.text_pre_rules = [fix_html, replace_rep, replace_wrep, spec_add_spaces, rm_useless_spaces]
@@ -214,15 +219,19 @@ def _english():
     for parts in (('can','not'),('gon','na'),('got','ta'),('let',"'s"),('let','’s')): put(*parts)
     return res
 
-# %% ../nbs/02_transform.ipynb #5d6186f4
+# %% ../nbs/02_transform.ipynb #4cd49b06
 _max_word = 256
+_single = ',"!?;*&_#<>[]{}'
 _re_simple = re.compile(r'\w{1,256}|[^\w\s]')
 
 def _suffix(w):
     "Length of what comes off the end of `w`"
-    if not w: return 0
+    if not w or w.replace('-', '').isalpha(): return 0
+    if w[-1] in _single: return 1
     if m := _re_suffix.search(w): return m.end()-m.start()
     return int(len(w)>1 and w[-1]=='.' and (w[-2].islower() or w[-3:-1].isupper() and w[-3:-1].isalpha() and len(w)>2))
+
+def _is_smile(w): return w[0] in '<>:;=' and _re_known.fullmatch(w) is not None
 
 def _infixes(w):
     "Cut `w` at its infixes"
@@ -235,11 +244,12 @@ def _infixes(w):
         i = b
     return res+[w[i:]] if i<len(w) else res
 
+# %% ../nbs/02_transform.ipynb #45881c2b
 def _split_word(w, known):
     "Tokens of `w`, a piece without white space"
     if len(w)>_max_word: return _re_simple.findall(w)
     pre,suf,n = [],[],-1
-    while w and len(w)!=n and w not in known and not _re_known.fullmatch(w):
+    while w and len(w)!=n and w not in known and not _is_smile(w):
         n = len(w)
         m = None if w[0].isalnum() else _re_prefix.match(w)
         p = m.end() if m else 0
@@ -248,7 +258,8 @@ def _split_word(w, known):
         if p: pre.append(w[:p])
         if s: suf.append(w[n-s:])
         w = w[p:n-s]
-    mid = known.get(w) or ([] if not w else [w] if _re_known.fullmatch(w) or _re_address.fullmatch(w) else _infixes(w))
+    whole = not w or _is_smile(w) or ('.' in w or '@' in w or ':' in w) and _re_address.fullmatch(w)
+    mid = known.get(w) or (([w] if w else []) if whole else _infixes(w))
     return [*pre, *mid, *reversed(suf)]
 
 # %% ../nbs/02_transform.ipynb #e6a9b15b
