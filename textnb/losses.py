@@ -79,19 +79,19 @@ class CrossEntropyFlat(FlatLoss):
     def activation(self, pred:Tensor)->Tensor: return pred.float().softmax(self.axis)
     def decodes(self, pred:Tensor)->Tensor: return pred.argmax(self.axis)
 
-# %% ../nbs/19_losses.ipynb #0a13712d
+# %% ../nbs/19_losses.ipynb #cb8207f7
 class _RowsCrossEntropy(torch.autograd.Function):
     "Mean cross-entropy of `logits` (n, c) and its gradient, a few rows at a time"
     @staticmethod
-    def forward(ctx, logits, targ, ignore_index, rows=16):
-        keep = targ!=ignore_index
+    def forward(ctx, logits, targ, ignore_index):
+        keep,rows = targ!=ignore_index,max(1, 2**18//logits.shape[1])
         targ,share = targ.where(keep, 0)[:,None],keep[:,None]/keep.sum()
         grad,loss = torch.empty_like(logits) if ctx.needs_input_grad[0] else None,[]
         for a in range(0, len(targ), rows):
             x,t,w = [o[a:a+rows] for o in (logits.detach(),targ,share)]
-            x = x.float()
+            x = x.to(torch.float32, copy=True)
             top,right = x.amax(1, keepdim=True),x.gather(1, t)
-            e = (x-top).exp_()
+            e = x.sub_(top).exp_()
             total = e.sum(1, keepdim=True)
             loss.append(((total.log()+top-right)*w).sum())
             if grad is not None: grad[a:a+rows] = e.mul_(w/total).scatter_add_(1, t, -w)
