@@ -60,14 +60,15 @@ def side_textnb():
     import torch
     from textnb.losses import CrossEntropyFlat
     from textnb.models import AWD_LSTM, get_language_model, get_text_classifier
+    from textnb.train import AdamW
     torch.manual_seed(0)
     model = get_language_model(AWD_LSTM, VOCAB)
-    opt = torch.optim.AdamW(model.parameters(), 1e-3)
+    opt = AdamW(model.parameters(), lr=1e-3)
     res = {'lm_float32_tokens_s': BS*BPTT/seconds(step(model, opt, lm_loss(CrossEntropyFlat())), 1)}
     def half(x):
         with torch.autocast('cpu', torch.bfloat16): return model(x)
     res['lm_bfloat16_tokens_s'] = BS*BPTT/seconds(step(half, opt, lm_loss(CrossEntropyFlat())), 1)
-    del model, opt
+    model = opt = None
     clas = get_text_classifier(AWD_LSTM, VOCAB, 2).eval()
     docs = documents()
     batch = torch.nn.utils.rnn.pad_sequence(docs, batch_first=True, padding_value=1)
@@ -103,7 +104,7 @@ def side_fastai():
         decoded, raw, out = model(x)
         return decoded, [raw], [out]
     res = {'lm_float32_tokens_s': BS*BPTT/seconds(step(forward, opt, lm_loss(CrossEntropyLossFlat())), 1)}
-    del model, opt
+    model = opt = None
     clas = get_text_classifier(AWD_LSTM, VOCAB, 2, seq_len=72, max_len=1440).eval()
     docs = documents()
     longest = max(map(len, docs))
