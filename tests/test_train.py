@@ -201,6 +201,19 @@ def test_lr_find_puts_everything_back():
     assert lr is None or 1e-7<=lr<=10
     assert learn.recorder.lrs[0]==pytest.approx(1e-7) and len(learn.recorder.lrs)<=60
 
+def test_lr_find_interrupted():
+    "Ctrl-C in lr_find puts everything back as well, and callbacks that write have no part in it"
+    learn = Learner(stream(), StreamLM(), silent=True, callbacks=[RNNTrainer(2,1), CSVLogger('never'), SaveModelCallback(name='never')])
+    class Press(Callback):
+        def after_step(self):
+            if self.learn.batch_i==9: signal.raise_signal(signal.SIGINT)
+    press,w,rng,n = learn.add_cb(Press()),weights(learn),get_rng_state(),len(learn.callbacks)
+    with pytest.raises(KeyboardInterrupt): learn.lr_find(end_lr=1.)
+    assert same(w, weights(learn)) and get_rng_state()==rng and len(learn.callbacks)==n and len(learn.opt.state)==0
+    learn.remove_cb(press)
+    learn.lr_find(num_it=20)
+    assert not Path('never.csv').exists() and not learn.file_for('never').exists()
+
 def test_no_global_effects():
     "Law 8: warnings filters, matplotlib's figures and default types stay; no warning is raised on the way"
     import matplotlib.pyplot as plt

@@ -444,13 +444,13 @@ def _step(self:Learner):
     self.scaler.step(self.opt)
     self.scaler.update()
 
-# %% ../nbs/20_train.ipynb #1988f92e
+# %% ../nbs/20_train.ipynb #437e5fde
 @patch
 def _predict_and_step(self:Learner):
     self('before_batch')
     self.output = self._forward(self.xb)
     self.pred = self.output[0] if isinstance(self.output, (list,tuple)) else self.output
-    if self.pred.is_floating_point(): self.pred = self.pred.float()
+    if self.pred.is_floating_point() and not isinstance(self.loss_func, FlatLoss): self.pred = self.pred.float()
     self('after_pred')
     self.loss = self.loss_grad = self.loss_func(self.pred, self.yb)
     self('after_loss')
