@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from textnb.cli import *
 
-TRAIN = '--epochs 6 --clas-bs 8 --min-freq 1 --lr 0.02 --seed 1'.split()
+GOOD,BAD = 'the film great it had music','the film awful it had music'
+TRAIN = '--epochs 12 --clas-bs 8 --clas-drop-mult 0.1 --min-freq 1 --lr 0.02 --seed 1'.split()
 
-def frame(n=80, seed=0):
+def frame(n=120, seed=0):
     "Sentences whose label hangs on one word"
     r = np.random.default_rng(seed)
     good,bad,fill = ['great','lovely','fine'],['awful','dull','poor'],'the film was a story of two people in one long night and it had music'.split()
@@ -50,11 +51,11 @@ def test_files(work): assert {p.name for p in (work/'lm').iterdir()}>={'lm.tnb',
 def test_evaluate(work, capsys):
     code,out,_ = run(capsys, 'evaluate', work/'model.tnb', work/'reviews.csv', '--json')
     r = json.loads(out)
-    assert code==0 and r['n']==80 and r['accuracy']>.9 and np.sum(r['confusion'])==80
+    assert code==0 and r['n']==120 and r['accuracy']>.9 and np.sum(r['confusion'])==120
     assert 'predicted neg' in run(capsys, 'evaluate', work/'model.tnb', work/'reviews.csv')[1]
 
 def test_predict_formats_agree(work, capsys):
-    texts = ['a great film', 'an awful film']
+    texts = [GOOD,BAD]
     rows = json.loads(run(capsys, 'predict', work/'model.tnb', *texts, '--format', 'json')[1])
     assert [r['prediction'] for r in rows]==['pos','neg'] and [r['text'] for r in rows]==texts
     csv = pd.read_csv(io.StringIO(run(capsys, 'predict', work/'model.tnb', *texts, '--format', 'csv')[1]))
@@ -77,15 +78,15 @@ def test_predict_stdin_in_a_fresh_process(work, capsys):
     assert json.loads(r.stdout)==here
 
 def test_explain(work, capsys):
-    code,out,_ = run(capsys, 'explain', work/'model.tnb', 'the <b>great</b> film', '--json', '--html', work/'why.html')
+    code,out,_ = run(capsys, 'explain', work/'model.tnb', 'the film great it <b>had</b> music', '--json', '--html', work/'why.html')
     o = json.loads(out)
     assert code==0 and o['label']==o['pred']=='pos' and len(o['tokens'])==len(o['attention'])==len(o['signed'])
-    assert max(o['attention'])==1 and o['tokens'][np.argmax(o['signed'])]=='great'
+    assert max(o['attention'])==1 and o['signed'][o['tokens'].index('great')]>0
     page = (work/'why.html').read_text(encoding='utf-8')
-    assert '<b>great' not in page and 'http' not in page.split('</head>')[1]
+    assert '<b>had' not in page and 'http' not in page.split('</head>')[1]
 
 def test_explain_terminal(work, capsys):
-    out = run(capsys, 'explain', work/'model.tnb', 'great film', '--class', 'neg')[1]
+    out = run(capsys, 'explain', work/'model.tnb', GOOD, '--class', 'neg')[1]
     assert '(predicted: pos)' in out and '\x1b' not in out
     assert '\x1b[' in run(capsys, 'explain', work/'model.tnb', 'great film', '--color', 'always')[1]
 
@@ -116,7 +117,7 @@ def test_demo(work, capsys):
     code,text,err = run(capsys, 'demo', '--data', work/'reviews.csv', '--out', out, *'--epochs-lm 1 --epochs 2 --bs 4 --clas-bs 8 --min-freq 1'.split())
     assert code==0, err
     m,page = json.loads((out/'metrics.json').read_text(encoding='utf-8')),(out/'report.html').read_text(encoding='utf-8')
-    assert m['metrics']['n']==8 and len(m['clas']['epochs'])==4 and len(m['lm']['valid'])==1 and sum(map(sum, m['confusion']))==8
+    assert m['metrics']['n']==12 and len(m['clas']['epochs'])==4 and len(m['lm']['valid'])==1 and sum(map(sum, m['confusion']))==12
     assert page.count('<svg')==2 and '<script' not in page and 'http://' not in page and 'https://' not in page
     assert 'accuracy' in text and run(capsys, 'predict', out/'model.tnb', 'great')[0]==0
 

@@ -295,7 +295,7 @@ def cmd_train_lm(
     note(f"written: {out/'lm.tnb'} (the language model) and {out/enc.name} (its encoder, for `textnb train --encoder`)")
     return 0
 
-# %% ../nbs/60_cli.ipynb #bdc5f899
+# %% ../nbs/60_cli.ipynb #3b1f0377
 def fit_classifier(
     data, # a `TextClasDataBunch`
     args, # parsed arguments: config, lr, clas_drop_mult, epochs, seed, bf16
@@ -314,9 +314,9 @@ def fit_classifier(
         learn.load_encoder(str(Path(encoder).resolve()))
         hist.fit(learn, 'head alone', 1, args.lr*2)
         learn.freeze_to(-2)
-        hist.fit(learn, 'head and last layer', 1, slice(args.lr/2.6, args.lr))
+        hist.fit(learn, 'head and last layer', 1, slice(args.lr/2, args.lr))
         learn.unfreeze()
-    hist.fit(learn, 'all layers', args.epochs, slice(args.lr/2.6**2, args.lr) if encoder is not None else args.lr)
+    hist.fit(learn, 'all layers', args.epochs, slice(args.lr/2, args.lr) if encoder is not None else args.lr)
     return learn,hist
 
 # %% ../nbs/60_cli.ipynb #5b97fc94
@@ -720,14 +720,14 @@ def _command(sub, name, func, short, about, examples):
     p.set_defaults(func=func)
     return p
 
-# %% ../nbs/60_cli.ipynb #757de4e3
+# %% ../nbs/60_cli.ipynb #ef9585b0
 def _cols(p, label=False):
     p.add_argument('--text-col', metavar='NAME', help='column of the texts (default: one called text, review, …)')
     if label: p.add_argument('--label-col', metavar='NAME', help='column of the labels (default: one called label, target, …)')
 
-def _vocab(p):
+def _vocab(p, min_freq=2):
     p.add_argument('--max-vocab', type=_positive, default=60000, metavar='N', help='largest vocabulary (default %(default)s)')
-    p.add_argument('--min-freq', type=_positive, default=2, metavar='N', help='a token must occur so often to get into the vocabulary (default %(default)s)')
+    p.add_argument('--min-freq', type=_positive, default=min_freq, metavar='N', help='a token must occur so often to get into the vocabulary (default %(default)s)')
 
 def _positive(s):
     if not s.isdigit() or int(s)<1: raise argparse.ArgumentTypeError(f'{s!r} is not a whole number above 0')
@@ -756,7 +756,7 @@ def _training(p, lm=False, clas=False):
         g.add_argument('--lr', type=float, default=5e-3, metavar='X', help='learning rate of the classifier\'s head; lower layers learn more slowly (default %(default)s)')
     return g
 
-# %% ../nbs/60_cli.ipynb #122579eb
+# %% ../nbs/60_cli.ipynb #78338762
 def _add_demo(sub):
     p = _command(sub, 'demo', cmd_demo, 'train on real text and write a report: start here',
         'Train a language model and a classifier on real text, measure them, and write a report that explains what they do. Takes a few minutes on a laptop.',
@@ -764,13 +764,13 @@ def _add_demo(sub):
     p.add_argument('--data', default='movie', metavar='movie|docstrings|FILE', help='movie-review snippets (default), docstrings of installed packages, or a table of yours')
     p.add_argument('--out', default='demo', metavar='FOLDER', help='where report.html, metrics.json and model.tnb go (default %(default)s)')
     _cols(p, label=True)
-    _vocab(p)
+    _vocab(p, min_freq=3)
     g = _training(p, lm=True, clas=True)
-    g.add_argument('--epochs-lm', type=_positive, default=6, metavar='N', help='epochs of the language model (default %(default)s)')
-    g.add_argument('--lr-lm', type=float, default=5e-3, metavar='X', help='learning rate of the language model (default %(default)s)')
-    g.add_argument('--epochs', type=_positive, default=5, metavar='N', help='epochs of the unfrozen classifier (default %(default)s)')
+    g.add_argument('--epochs-lm', type=_positive, default=3, metavar='N', help='epochs of the language model (default %(default)s)')
+    g.add_argument('--lr-lm', type=float, default=1e-2, metavar='X', help='learning rate of the language model (default %(default)s)')
+    g.add_argument('--epochs', type=_positive, default=3, metavar='N', help='epochs of the unfrozen classifier (default %(default)s)')
 
-# %% ../nbs/60_cli.ipynb #0240432b
+# %% ../nbs/60_cli.ipynb #82b74ba6
 def _add_train_lm(sub):
     p = _command(sub, 'train-lm', cmd_train_lm, 'train a language model on unlabelled texts',
         'Train a language model. Its encoder makes a better start for `textnb train`, above all when labels are few and texts are many.',
@@ -781,7 +781,7 @@ def _add_train_lm(sub):
     _vocab(p)
     g = _training(p, lm=True)
     g.add_argument('--epochs', type=_positive, default=6, metavar='N', help='times through the texts (default %(default)s)')
-    g.add_argument('--lr', type=float, default=5e-3, metavar='X', help='learning rate (default %(default)s)')
+    g.add_argument('--lr', type=float, default=1e-2, metavar='X', help='learning rate (default %(default)s)')
     g.add_argument('--valid-pct', type=_share, default=.1, metavar='X', help='share of the texts to measure on (default %(default)s)')
 
 # %% ../nbs/60_cli.ipynb #9eed00bd
