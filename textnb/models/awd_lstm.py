@@ -233,9 +233,9 @@ _full = dict(emb_sz=400, n_hid=1152, n_layers=3, pad_token=1, qrnn=False, bidir=
 awd_lstm_lm_config = dict(**_full, output_p=0.1, hidden_p=0.15, input_p=0.25, embed_p=0.02, weight_p=0.2, tie_weights=True, out_bias=True)
 awd_lstm_clas_config = dict(**_full, output_p=0.4, hidden_p=0.3, input_p=0.4, embed_p=0.05, weight_p=0.5)
 
-# %% ../../nbs/11_awd_lstm.ipynb #c8e72e8b
-awd_lstm_small_lm_config = {**awd_lstm_lm_config, 'emb_sz':200, 'n_hid':400, 'n_layers':2}
-awd_lstm_small_clas_config = {**awd_lstm_clas_config, 'emb_sz':200, 'n_hid':400, 'n_layers':2, 'input_p':0.3, 'weight_p':0.3, 'hidden_p':0.2}
+# %% ../../nbs/11_awd_lstm.ipynb #0e3ea833
+awd_lstm_small_lm_config = {**awd_lstm_lm_config, 'emb_sz':128, 'n_hid':256, 'n_layers':2}
+awd_lstm_small_clas_config = {**awd_lstm_clas_config, 'emb_sz':128, 'n_hid':256, 'n_layers':2, 'input_p':0.3, 'weight_p':0.3, 'hidden_p':0.2}
 
 # %% ../../nbs/11_awd_lstm.ipynb #81317151
 def awd_lstm_lm_split(
