@@ -68,7 +68,7 @@ class CancelBatchException(Exception): "Skip the rest of this batch"
 class CancelStepException(Exception): "Keep the gradients of this batch, but do not step"
 class CancelEpochException(Exception): "Skip the rest of this epoch"
 
-# %% ../nbs/20_train.ipynb #1b7438b6
+# %% ../nbs/20_train.ipynb #0cdb6ae0
 class CancelFitException(Exception): "End training here, as if it were finished"
 
 class _CallbackMeta(type):
@@ -78,6 +78,9 @@ class _CallbackMeta(type):
         self = super().__call__(*args, **kw)
         self._spec = _bind(cls, args, kw)
         return self
+
+    @property
+    def __signature__(cls): return inspect.Signature(list(inspect.signature(cls.__init__).parameters.values())[1:])
 
 def _bind(cls, args, kw):
     "The arguments of a callback by name, to make it again in another process"
