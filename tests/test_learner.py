@@ -124,7 +124,7 @@ def test_pretrained_url(tmp_path, monkeypatch, backwards):
 def test_wrong_weights(lm, clas, tmp_path):
     "Bad input: a vocabulary that does not fit the weights, weights of another size, a file that is no model; nothing is loaded"
     before = {k:v.clone() for k,v in clas.model.state_dict().items()}
-    sd = v1_files(lm, tmp_path/'models', lm.data.vocab.itos[:-3])
+    v1_files(lm, tmp_path/'models', lm.data.vocab.itos[:-3])
     n = len(lm.data.vocab.itos)
     with pytest.raises(ValueError, match=f'{n} rows of weights and a vocabulary of {n-3} words'): clas.load_pretrained('w', 'i')
     big = language_model_learner(lm.data, AWD_LSTM, config=dict(small, n_hid=20), pretrained=False, silent=True)
