@@ -29,15 +29,17 @@ if __name__ == '__main__':
 """
 
 SHORT = """
-import json, resource, sys
+import json, os, resource, sys
 from textnb.corpus import build_store
 def peak(who): return resource.getrusage(who).ru_maxrss*(1 if sys.platform == 'darwin' else 1024)
+def own(key):
+    # Linux tells the figures of this program alone; elsewhere the highest figure so far has to do
+    if not os.path.exists('/proc/self/status'): return peak(resource.RUSAGE_SELF)
+    return next(int(l.split()[1])*1024 for l in open('/proc/self/status') if l.startswith(key))
 if __name__ == '__main__':
-    try: before = int(open('/proc/self/statm').read().split()[1])*resource.getpagesize()
-    except OSError: before = peak(resource.RUSAGE_SELF)
+    before = own('VmRSS')
     store, vocab = build_store(open(sys.argv[1], encoding='utf-8'), n_workers=int(sys.argv[2]), pbar=False)
-    own, worker = peak(resource.RUSAGE_SELF), peak(resource.RUSAGE_CHILDREN)
-    print(json.dumps([before, own, worker, len(store), store.n_tokens, store.ids.nbytes, store.nbytes]))
+    print(json.dumps([before, own('VmHWM'), peak(resource.RUSAGE_CHILDREN), len(store), store.n_tokens, store.ids.nbytes, store.nbytes]))
 """
 
 

@@ -238,10 +238,26 @@ def test_a_damaged_cache_is_built_again(tmp_path):
     assert again[0]==first and len(os.listdir(tmp_path))==1
 
 def test_numbers_beyond_memory(monkeypatch):
-    monkeypatch.setattr(corpus._Numbers.__init__, '__defaults__', (1000,))
+    monkeypatch.setattr(corpus._Numbers.__init__, '__defaults__', (1000,1000))
     store,vocab = build_store(texts, n_workers=0, chunksize=10)
     ids,_ = slow(texts)
     assert isinstance(store.ids, np.memmap) and [o.tolist() for o in store]==ids
+
+@pytest.mark.skipif(not os.path.exists('/proc/self/status'), reason='the memory of a process is read from /proc')
+def test_memory_of_many_documents(tmp_path):
+    "Check 4: documents streamed from disk take a few bytes a token while they are encoded, the vocabulary and the look-up tables included"
+    (tmp_path/'docs.txt').write_text('\n'.join(' '.join(f'w{int(2000*r)}' for r in rng.random(20)) for _ in range(100000)), encoding='utf-8')
+    code = textwrap.dedent('''
+        from textnb.corpus import build_store
+        def own(key): return next(int(l.split()[1])*1024 for l in open('/proc/self/status') if l.startswith(key))
+        build_store(['a b']*10, n_workers=0)
+        before = own('VmRSS')
+        store, _ = build_store(open('docs.txt', encoding='utf-8'), n_workers=0, pbar=False)
+        print((own('VmHWM')-before)/store.n_tokens, store.ids.nbytes/store.n_tokens)
+    ''')
+    r = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, env={**os.environ, 'PYTHONPATH':str(root)}, capture_output=True, text=True, timeout=120)
+    growth,size = map(float, r.stdout.split())
+    assert size==2 and growth<=12
 
 def test_csv(tmp_path):
     p = tmp_path/'t.csv'

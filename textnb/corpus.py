@@ -123,7 +123,7 @@ class _Fixed(dict):
     def __missing__(self, k): return self.unk
     def __reduce__(self): return _Fixed, (dict(self),self.unk)
 
-# %% ../nbs/03_corpus.ipynb #b2aba9a3
+# %% ../nbs/03_corpus.ipynb #d7b2721d
 class DocumentError(ValueError):
     "A document that cannot be made into tokens; `index` is its number"
     def __init__(self, index, msg):
@@ -142,7 +142,7 @@ class _Encoder:
         if self.pieces is None: return map(self.stoi.__getitem__, self.tokenizer.process_text(t))
         return chain.from_iterable(map(self.pieces.__getitem__, self.tokenizer._before(t).split(' ')))
     def __call__(self, start, docs):
-        ids,lens = [],np.empty(len(docs), np.int64)
+        ids,lens = [],np.empty(len(docs), np.int32)
         for i,d in enumerate(docs):
             n = len(ids)
             try: ids += self.numbers(join_texts(d, *self.marks))
@@ -247,14 +247,14 @@ def _encode(shares, encoder, n_workers, start_method):
     finally:
         if workers: workers.close()
 
-# %% ../nbs/03_corpus.ipynb #081dad1d
+# %% ../nbs/03_corpus.ipynb #6752d09e
 class _Numbers:
-    "Numbers that keep coming: in memory, beyond `max_bytes` in a file"
-    def __init__(self, max_bytes=1<<28): self.parts,self.n,self.held,self.max_bytes,self.file = deque(),0,0,max_bytes,None
+    "Numbers that keep coming: beyond `hold` bytes in a file; as one array in memory up to `max_bytes`"
+    def __init__(self, max_bytes=1<<28, hold=1<<24): self.parts,self.n,self.held,self.max_bytes,self.hold,self.file = deque(),0,0,max_bytes,hold,None
     def add(self, a):
         self.parts.append(a)
         self.n,self.held = self.n+len(a),self.held+a.nbytes
-        if self.held>self.max_bytes:
+        if self.held>self.hold:
             self.file = self.file or tempfile.TemporaryFile()
             while self.parts: self.file.write(self.parts.popleft())
             self.held = 0
@@ -274,10 +274,10 @@ class _Numbers:
             i += len(a)
         return res
 
-# %% ../nbs/03_corpus.ipynb #0dca3399
+# %% ../nbs/03_corpus.ipynb #d720e369
 def _tokenize(texts, encoder, n_workers, chunksize, pbar, start_method):
     "Numbers of the tokens of all `texts`, offsets, and how often every number occurs"
-    ids,lens,counts,maps,stoi = _Numbers(),[np.zeros(1, np.int64)],np.zeros(1024, np.int64),{},encoder.stoi
+    ids,lens,counts,maps,stoi = _Numbers(),[np.zeros(1, np.int32)],np.zeros(1024, np.int64),{},encoder.stoi
     results = _encode(_shares(texts, chunksize), encoder, n_workers, start_method)
     bar = progress(total=len(texts) if hasattr(texts, '__len__') else None, desc='tokenizing') if pbar else None
     with closing(results):
@@ -293,7 +293,7 @@ def _tokenize(texts, encoder, n_workers, chunksize, pbar, start_method):
             lens.append(l)
             if bar is not None: bar.update(len(l))
     if bar is not None: bar.close()
-    return ids,np.cumsum(np.concatenate(lens)),counts
+    return ids,np.cumsum(np.concatenate(lens), dtype=np.int64),counts
 
 # %% ../nbs/03_corpus.ipynb #26037b52
 def _dtype(vocab): return np.uint16 if len(vocab)<=1<<16 else np.int32
