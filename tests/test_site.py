@@ -50,7 +50,9 @@ def test_pages_in_a_browser(site, served, browser, scheme):
     "Every page shows its title and reads well: no error in the console, no request to another host but for KaTeX, Mermaid and widgets, no sideways scrolling"
     dest,bad = site[0],[]
     ctx = browser.new_context(color_scheme=scheme, viewport=dict(width=1280, height=900))
-    ctx.route(lambda u: not u.startswith(served), lambda r: r.fulfill(status=200, body=''))
+    stub = 'export default {initialize() {}, run() {}, render() { return {svg: ""} }}'
+    def outside(r): r.fulfill(status=200, content_type='text/css' if '.css' in r.request.url else 'text/javascript', body=stub if '.mjs' in r.request.url else '')
+    ctx.route(lambda u: not u.startswith(served), outside)
     for f in sorted(dest.rglob('*.html')):
         nm,page = f.relative_to(dest).as_posix(),ctx.new_page()
         page.on('pageerror', lambda e, nm=nm: bad.append(f'{nm}: {e}'))
