@@ -85,7 +85,7 @@ def _lstm_few(x, h, c, w_ih, w_hh, b_ih, b_hh):
         outs.append(h)
     return torch.stack(outs, 1), h, c
 
-# %% ../../nbs/11_awd_lstm.ipynb #4ffa0c75
+# %% ../../nbs/11_awd_lstm.ipynb #61e7c66c
 def _autocast_dtype(device):
     "The type that autocast asks for on `device`, or None"
     if torch.is_autocast_enabled(device.type): return torch.get_autocast_dtype(device.type)
@@ -98,7 +98,7 @@ def _one_piece(weights):
 def _is_few(x, weights):
     "Is the plain loop the fastest for `x`?"
     if x.is_cuda or (torch.is_grad_enabled() and any(o.requires_grad for o in (x,*weights))): return False
-    return x.shape[0]==1 or (x.shape[0]<=8 and x.shape[1]<=32)
+    return x.shape[0]<=8 and x.shape[1]<=(64 if x.shape[0]==1 else 16)
 
 # %% ../../nbs/11_awd_lstm.ipynb #9857c324
 def lstm(
