@@ -1,4 +1,5 @@
 "`pytest nbs` runs each notebook as one test, with nbdev's runner; `--slow` runs the cells marked `#| slow` as well"
+import contextlib
 import signal
 
 import pytest
@@ -7,12 +8,23 @@ from nbdev.test import test_nb as run_nb
 
 def pytest_addoption(parser): parser.addoption('--slow', action='store_true', help='run the notebook cells marked `#| slow` as well')
 
+@contextlib.contextmanager
+def as_found():
+    "Leave the handler of Ctrl-C and textnb's `defaults` as they were: a notebook that sets the default rules sets those of its own cells"
+    from textnb.core import defaults
+    old,sigint = dict(vars(defaults)),signal.getsignal(signal.SIGINT)
+    try: yield
+    finally:
+        signal.signal(signal.SIGINT, sigint)
+        vars(defaults).clear()
+        vars(defaults).update(old)
+
 class Notebook(pytest.Item):
     def runtest(self):
-        cfg,sigint = get_config(self.path.parent),signal.getsignal(signal.SIGINT)
+        import textnb.all  # noqa: F401  (sets the defaults that are kept)
+        cfg = get_config(self.path.parent)
         force = ['slow'] if self.config.getoption('slow', False) else []
-        try: ok,_ = run_nb(self.path, skip_flags=cfg.tst_flags.split(), force_flags=force, basepath=cfg.config_path)
-        finally: signal.signal(signal.SIGINT, sigint)
+        with as_found(): ok,_ = run_nb(self.path, skip_flags=cfg.tst_flags.split(), force_flags=force, basepath=cfg.config_path)
         if not ok: pytest.fail(f'a cell of {self.path.name} raised: its traceback is below', pytrace=False)
     def reportinfo(self): return self.path, None, self.path.relative_to(self.config.rootpath).as_posix()
 
