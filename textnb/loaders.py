@@ -233,7 +233,7 @@ def set_epoch(self:SortishSampler,
     "Take the order of epoch `epoch`"
     self.epoch = epoch
 
-# %% ../nbs/03a_loaders.ipynb #5636a8df
+# %% ../nbs/03a_loaders.ipynb #4a6365cd
 class Loader:
     "Batches `(xb, yb)` of `dataset` on `device`; what both kinds of loader share"
     seed,epoch,num_workers = 0,0,0
@@ -242,6 +242,7 @@ class Loader:
         self.device = default_device() if device is None else torch.device(device)
     def __iter__(self): return self.iter_from(0)
     def set_epoch(self, epoch): self.epoch = int(epoch)
+    def reseed(self, seed): self.seed,self._stream,self._order = int(seed),None,None
     @property
     def batch_size(self): return self._bs
     @batch_size.setter
