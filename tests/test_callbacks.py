@@ -3,7 +3,7 @@ import math,os,random,signal,subprocess,sys
 from functools import partial
 from pathlib import Path
 
-import numpy as np, pytest, torch
+import numpy as np, pandas as pd, pytest, torch
 from hypothesis import given, settings, strategies as st
 from torch import nn
 
@@ -11,7 +11,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from test_train import DL, StreamLM, mlp, points, same, stream, weights
 from textnb.callbacks import *
 from textnb.core import *
+from textnb.data import TextClasDataBunch, TextLMDataBunch
+from textnb.learner import language_model_learner, text_classifier_learner
 from textnb.metrics import *
+from textnb.models.awd_lstm import AWD_LSTM
+from textnb.models.build import get_text_classifier
 from textnb.schedule import *
 from textnb.train import *
 
@@ -130,18 +134,78 @@ def test_resume_frozen_and_part_of_a_cycle(tmp_path):
     assert [g['weight_decay'] for g in new.opt.param_groups]==[.1]*3
 
 def test_resume_refuses_other_data(tmp_path):
-    "A loader of other size or seed, a plain save and a truncated file are errors that say so"
+    "A loader of other size or with other batches, a plain save and a truncated file are errors that say so"
     learn = Learner(stream(tmp_path), StreamLM(), silent=True)
     learn.fit(1, 1e-2, callbacks=[CheckpointCallback(5)])
-    with pytest.raises(ValueError, match='batches 16, this one has 8'): Learner(stream(tmp_path, n=320), StreamLM(), silent=True).resume()
+    with pytest.raises(ValueError, match='16 batches, this one has 8'): Learner(stream(tmp_path, n=320), StreamLM(), silent=True).resume()
     other = stream(tmp_path)
-    other.train_dl.seed = 3
-    with pytest.raises(ValueError, match='seed 0, this one has 3'): Learner(other, StreamLM(), silent=True).resume()
+    k = other.train_dl.iter_from
+    other.train_dl.iter_from = lambda i: ((x.flip(0),y.flip(0)) for x,y in k(i))
+    with pytest.raises(ValueError, match='other texts'): Learner(other, StreamLM(), silent=True).resume()
     learn.save('plain')
     with pytest.raises(ValueError, match='not a checkpoint'): learn.resume('plain')
     f = learn.file_for('checkpoint')
     f.write_bytes(f.read_bytes()[:500])
     with pytest.raises(ArchiveError, match='checkpoint.tnb'): learn.resume()
+
+def _texts(path, kind, n=60):
+    words = np.random.default_rng(0).choice('a b c d e f g h'.split(), (n,12))
+    df = pd.DataFrame(dict(label=words[:,0], text=[' '.join(o[:3+i%9]) for i,o in enumerate(words)]))
+    bunch = TextLMDataBunch if kind=='lm' else TextClasDataBunch
+    kw = dict(bptt=7) if kind=='lm' else {}
+    return bunch.from_df(path, df[:n-12], df[n-12:], text_cols='text', label_cols='label', min_freq=1, bs=6, **kw)
+
+@pytest.mark.parametrize('kind', ['lm','clas'])
+def test_resume_without_a_seed(tmp_path, kind):
+    "Data made without a seed are shuffled otherwise in a new process: the checkpoint's seed is taken over"
+    small = dict(emb_sz=6, n_hid=8, n_layers=2)
+    def make(seed):
+        set_seed(seed)
+        f = language_model_learner if kind=='lm' else text_classifier_learner
+        return f(_texts(tmp_path, kind), AWD_LSTM, config=small, pretrained=False, silent=True)
+    with preserve_rng():
+        whole,cut = make(1),make(1)
+        n = len(whole.data.train_dl)
+        for l,extra in ((whole, []),(cut, [CheckpointCallback(n+2), StopAfterNBatches(n+3)])):
+            set_seed(3)
+            l.fit_one_cycle(2, 1e-2, callbacks=extra)
+        new = make(2)
+        assert new.data.train_dl.seed!=whole.data.train_dl.seed
+        new.add_cb(StopAfterNBatches(999))
+        new.resume()
+        assert same(weights(whole), weights(new)) and whole.recorder.losses==new.recorder.losses
+        other = make(2)
+        other.data.train_dl.dataset = other.data.valid_ds
+        with pytest.raises(ValueError, match='other texts|batches'): other.resume()
+
+def test_padding_does_not_count_in_ar_and_tar(tmp_path):
+    "Law 3, check 13: rows of a classifier's batch add what they would add alone"
+    torch.manual_seed(0)
+    model = get_text_classifier(AWD_LSTM, 20, 2, config=dict(emb_sz=6, n_hid=8, n_layers=2)).eval()
+    docs = [torch.randint(2, 20, (n,)) for n in (3,9,5)]
+    batch = torch.stack([torch.nn.functional.pad(d, (9-len(d),0), value=1) for d in docs])
+    raw = model(batch)[1]
+    alone = [model(d[None])[1][-1] for d in docs]
+    tar = sum((h[:,1:]-h[:,:-1]).pow(2).sum() for h in alone)/(6*(2+8+4))
+    ar = sum(h.pow(2).sum() for h in alone)/(6*(3+9+5))
+    assert tar_loss(raw[-1], 1., raw.mask).item()==pytest.approx(tar.item(), rel=1e-5)
+    assert ar_loss(raw[-1], 1., raw.mask).item()==pytest.approx(ar.item(), rel=1e-5)
+    learn = Learner(SimpleNamespace(train_dl=[(batch,torch.tensor([0,1,0]))], valid_dl=[], device='cpu'), model, loss_func=lambda p,t: p.sum()*0, silent=True)
+    seen = []
+    class See(Callback):
+        order = 50
+        def after_pred(self): self.learn.output = tuple(self.learn.output)
+        def after_loss(self): seen.append((self.learn.loss_grad.item(), tar_loss(self.learn.output[1][-1], 1., self.learn.output[1].mask).item()))
+    learn.fit(1, 0., callbacks=[RNNTrainer(0., 1.), See()])
+    assert seen[0][0]==pytest.approx(seen[0][1], rel=1e-5)
+
+def test_a_tracker_without_validation(tmp_path):
+    "What nobody measures cannot be watched"
+    data = stream(tmp_path)
+    data.valid_dl = None
+    for cb in (EarlyStoppingCallback(), SaveModelCallback('accuracy')):
+        with pytest.raises(ValueError, match='no validation set'): Learner(data, StreamLM(), metrics=accuracy, silent=True).fit(1, 1e-2, callbacks=[cb])
+    Learner(data, StreamLM(), silent=True).fit(1, 1e-2, callbacks=[EarlyStoppingCallback('train_loss')])
 
 def test_full_disk_at_a_checkpoint(tmp_path, monkeypatch):
     "No space for the second checkpoint: the error says so, the first is whole, and the learner can go on"
@@ -311,5 +375,3 @@ def test_checkpoint_of_another_vocabulary(tmp_path):
     new = lm_learner(tmp_path)
     new.data.vocab.itos[9],new.data.vocab.itos[10] = new.data.vocab.itos[10],new.data.vocab.itos[9]
     with pytest.raises(ValueError, match='first differ at id 9'): new.resume()
-    seeded = lm_learner(tmp_path, seed=4)
-    with pytest.raises(ValueError, match='seed 3, this one has 4'): seeded.resume()

@@ -10,31 +10,38 @@ __all__ = ['ReduceLROnPlateau', 'TerminateOnNaN', 'ar_loss', 'tar_loss', 'RNNTra
            'ReduceLROnPlateauCallback', 'TerminateOnNaNCallback', 'StopAfterNBatches', 'CSVLogger',
            'CheckpointCallback']
 
-# %% ../nbs/22_callbacks.ipynb #c8170521
-import csv,io,json,math
+# %% ../nbs/22_callbacks.ipynb #0608e085
+import csv,io,json,math,zlib
 import torch
 from torch import nn
 from .core import *
 from .train import *
 from .schedule import *
 
-# %% ../nbs/22_callbacks.ipynb #2b2a1048
+# %% ../nbs/22_callbacks.ipynb #197af03f
+def _mean(x, keep):
+    "Mean of `x` (bs, sl, n) over the steps in `keep` (bs, sl); over all without it"
+    return x.mean() if keep is None else (x*keep[...,None]).sum()/(keep.sum().clamp(min=1)*x.shape[2])
+
 def ar_loss(
     out:torch.Tensor, # `(bs, sl, n)`: outputs of the last layer after dropout
     alpha:float, # weight
+    mask:torch.Tensor=None, # `(bs, sl)`, True where padding is
 )->torch.Tensor: # a scalar
     "Activation regularization: `alpha` times the mean square"
-    return alpha*out.float().pow(2).mean()
+    return alpha*_mean(out.float().pow(2), None if mask is None else ~mask)
 
 def tar_loss(
     raw:torch.Tensor, # `(bs, sl, n)`: outputs of the last layer before dropout
     beta:float, # weight
+    mask:torch.Tensor=None, # `(bs, sl)`, True where padding is
 )->torch.Tensor: # a scalar; 0 for a single time step
     "Temporal activation regularization: `beta` times the mean squared change from step to step"
     if raw.shape[1]<2: return raw.new_zeros(()).float()
-    return beta*(raw[:,1:]-raw[:,:-1]).float().pow(2).mean()
+    keep = None if mask is None else ~(mask[:,1:]|mask[:,:-1])
+    return beta*_mean((raw[:,1:]-raw[:,:-1]).float().pow(2), keep)
 
-# %% ../nbs/22_callbacks.ipynb #86561dfe
+# %% ../nbs/22_callbacks.ipynb #a53ee955
 class RNNTrainer(Callback):
     "Resets the state at each epoch; adds AR and TAR to what is differentiated"
     def __init__(self,
@@ -49,8 +56,9 @@ class RNNTrainer(Callback):
         l = self.learn
         if not l.training or not isinstance(l.output, (list,tuple)) or len(l.output)<3: return
         raw,out = l.output[1],l.output[2]
-        if self.alpha: l.loss_grad = l.loss_grad+ar_loss(out[-1], self.alpha)
-        if self.beta: l.loss_grad = l.loss_grad+tar_loss(raw[-1], self.beta)
+        mask = getattr(raw, 'mask', None)
+        if self.alpha: l.loss_grad = l.loss_grad+ar_loss(out[-1], self.alpha, mask)
+        if self.beta: l.loss_grad = l.loss_grad+tar_loss(raw[-1], self.beta, mask)
 
 # %% ../nbs/22_callbacks.ipynb #2d5a5b92
 class GradientClipping(Callback):
@@ -87,7 +95,7 @@ class AccumulateScheduler(Callback):
         l = self.learn
         if (l.batch_i+1)%self.n_step and l.batch_i+1<l.n_batches: raise CancelStepException
 
-# %% ../nbs/22_callbacks.ipynb #02576174
+# %% ../nbs/22_callbacks.ipynb #8283cf68
 class MixedPrecision(Callback):
     "Runs the forward pass of training in a 16-bit type"
     order = -20
@@ -100,8 +108,7 @@ class MixedPrecision(Callback):
         l = self.learn
         l.amp_dtype = getattr(torch, self.dtype)
         if self.dtype!='float16': return
-        make = torch.amp.GradScaler if hasattr(torch.amp, 'GradScaler') else torch.cuda.amp.GradScaler
-        l.scaler = make(init_scale=self.loss_scale)
+        l.scaler = torch.amp.GradScaler(l.device.type, init_scale=self.loss_scale)
 
     def after_backward(self):
         if self.learn.scaler is not None: self.learn.scaler.unscale_(self.learn.opt)
@@ -134,7 +141,7 @@ def to_fp16(self:Learner,
     self.to_fp32().add_cb(MixedPrecision('float16', loss_scale))
     return self.clip_grad(clip) if clip else self
 
-# %% ../nbs/22_callbacks.ipynb #60c349d1
+# %% ../nbs/22_callbacks.ipynb #56022555
 class TrackerCallback(Callback):
     "Watches a column of the recorder's table"
     state_attrs,in_lr_find = ('best','wait'),False
@@ -150,6 +157,8 @@ class TrackerCallback(Callback):
     def before_fit(self):
         names = self.learn.recorder.names
         if self.monitor not in names[1:]: raise ValueError(f'{self.name} cannot watch {self.monitor!r}: the columns are {", ".join(names[1:])}')
+        if self.monitor!='train_loss' and not len(getattr(self.learn.data, 'valid_dl', None) or ()):
+            raise ValueError(f"{self.name} cannot watch {self.monitor!r}, for there is no validation set: split one off, or give monitor='train_loss'")
         self.best,self.wait = None,0
 
     def improved(self)->bool: # did the value of this epoch beat the best so far?
@@ -268,7 +277,7 @@ class CSVLogger(Callback):
         import pandas as pd
         return pd.read_csv(self.path)
 
-# %% ../nbs/22_callbacks.ipynb #83ac4860
+# %% ../nbs/22_callbacks.ipynb #edcb5a96
 def _spec(cb):
     "Name, arguments and state of a callback, as `pack` and JSON can hold them"
     try:
@@ -282,7 +291,7 @@ def _fit_state(learn):
     "Everything about the fit that is going on, for `pack`"
     return dict(n_epochs=learn.n_epochs, stop_epoch=learn.stop_epoch, epoch=learn.epoch, next_batch=learn.batch_i+1, n_batches=learn.n_batches,
         seed=getattr(learn.loader, 'seed', None), state=getattr(learn.model, 'state', None), callbacks=[_spec(cb) for cb in learn.callbacks],
-        trained=[n for n,p in learn.model.named_parameters() if p.requires_grad])
+        batch=_fingerprint(learn.loader, learn.batch_i), trained=[n for n,p in learn.model.named_parameters() if p.requires_grad])
 
 # %% ../nbs/22_callbacks.ipynb #45ddafc1
 class CheckpointCallback(Callback):
@@ -327,7 +336,24 @@ def _match(learn, specs, path):
         res.append((cb, s['state']))
     return res,new
 
-# %% ../nbs/22_callbacks.ipynb #df768f55
+# %% ../nbs/22_callbacks.ipynb #3fa56c40
+def _fingerprint(dl, k):
+    "A checksum of batch `k`; None if `dl` cannot begin there"
+    if not hasattr(dl, 'iter_from'): return
+    ts = {}
+    pack(next(iter(dl.iter_from(k))), ts, '')
+    return zlib.crc32(b''.join(t.cpu().numpy().tobytes() for t in ts.values()))
+
+def _same_batches(dl, fit, epoch, path):
+    "Give `dl` the seed of the checkpoint, and raise if its batches are not those of `fit`"
+    cure = 'make the same data, with the same split, `bs` and `bptt`'
+    if fit['n_batches']!=len(dl): raise ValueError(f'{path} stood in a training loader with {fit["n_batches"]} batches, this one has {len(dl)}: {cure}')
+    if fit['seed']!=getattr(dl, 'seed', None) and hasattr(dl, 'reseed'): dl.reseed(fit['seed'])
+    getattr(dl, 'set_epoch', lambda e: None)(epoch)
+    if _fingerprint(dl, fit['next_batch']-1)!=fit['batch']:
+        raise ValueError(f'{path} stood in a training loader with other texts than this one, or with the same in another order: {cure}')
+
+# %% ../nbs/22_callbacks.ipynb #69f50a31
 @patch
 def resume(self:Learner,
     name='checkpoint', # a name in `model_dir`, or a path
@@ -338,8 +364,7 @@ def resume(self:Learner,
     ts,meta,_ = load_archive(path)
     if 'fit' not in meta: raise ValueError(f'{path} is not a checkpoint: it was written by `save`. Use `load`, and `fit`')
     fit,dl = unpack(meta['fit'], ts),self.data.train_dl
-    for what,a,b in (('batches', fit['n_batches'], len(dl)),('seed', fit['seed'], getattr(dl, 'seed', None))):
-        if a!=b: raise ValueError(f'{path} stood in a training loader with {what} {a}, this one has {b}: make the same data, with the same `bs`, `bptt` and `seed`')
+    _same_batches(dl, fit, meta['epochs_done'], path)
     self._load(path, ts, meta, with_opt=None)
     for n,p in self.model.named_parameters(): p.requires_grad_(n in fit['trained'])
     with self.added_cbs(callbacks): pairs,new = _match(self, fit['callbacks'], path)

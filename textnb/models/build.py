@@ -137,14 +137,15 @@ def _read_both_ways(self:MultiBatchEncoder, ids, lens):
         for res,o in ((raws,raw),(outs,out)): res.append([F.pad(t, (0,0,0,ids.shape[1]-l)) for t in o])
     return [[torch.cat(o) for o in zip(*raws)]], [[torch.cat(o) for o in zip(*outs)]], range(ids.shape[1])
 
-# %% ../../nbs/15_build.ipynb #7c6851f7
+# %% ../../nbs/15_build.ipynb #23fac733
 class LayerStates(Sequence):
     "Hidden states by layer, each put together by `make(layer)` when it is first asked for"
     def __init__(self,
         n_layers:int, # length of the list
         make:callable, # layer -> tensor
+        mask:Tensor=None, # (bs, kept), True behind a row's end
     ):
-        self.n_layers,self.make,self.made = n_layers,make,{}
+        self.n_layers,self.make,self.mask,self.made = n_layers,make,mask,{}
     def __len__(self)->int: return self.n_layers # layers
     def __getitem__(self,
         i:int, # a layer, from the end if negative; or a slice
@@ -155,7 +156,7 @@ class LayerStates(Sequence):
         if l not in self.made: self.made[l] = self.make(l)
         return self.made[l]
 
-# %% ../../nbs/15_build.ipynb #08abcfa9
+# %% ../../nbs/15_build.ipynb #346663ed
 @patch
 def _arranger(self:MultiBatchEncoder, lens, order, read):
     "The mask, and a function that arranges the windows of one layer: rows in their own order, their last steps at the left edge"
@@ -183,9 +184,9 @@ def forward(self:MultiBatchEncoder,
     two_way = getattr(self.module, 'bidir', False)
     raws,outs,read = self._read_both_ways(ids, run) if two_way else self._read(ids, run, [max(0, l-kept) for l in run])
     mask,arrange = self._arranger(lens, order, read)
-    raw_outputs = LayerStates(len(raws[0]), lambda l: arrange([o[l] for o in raws]))
+    raw_outputs = LayerStates(len(raws[0]), lambda l: arrange([o[l] for o in raws]), mask)
     def output(l): return raw_outputs[l] if all(r[l] is o[l] for r,o in zip(raws,outs)) else arrange([o[l] for o in outs])
-    return raw_outputs, LayerStates(len(outs[0]), output), mask
+    return raw_outputs, LayerStates(len(outs[0]), output, mask), mask
 
 # %% ../../nbs/15_build.ipynb #4c377103
 _model_meta = {}
