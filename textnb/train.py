@@ -55,11 +55,12 @@ class AvgMetric(Metric):
     @property
     def value(self): return float(self.total)/self.n if self.n else math.nan
 
-# %% ../nbs/20_train.ipynb #b85736e8
+# %% ../nbs/20_train.ipynb #b50ecb1f
 def as_metric(
-    m, # a `Metric`, a class of them, or a function of `(pred, targ)`
+    m, # a `Metric`, a class of them, or a function of `(pred, targ)`; one with an attribute `metric` stands for that
 )->Metric: # ready to accumulate
     "Make a `Metric` of `m`"
+    m = getattr(m, 'metric', m)
     if isinstance(m, type) and issubclass(m, Metric): m = m()
     return m if isinstance(m, Metric) else AvgMetric(m)
 
@@ -325,7 +326,7 @@ def split(self:Learner,
     self.layer_groups,self.opt = groups,None
     return self
 
-# %% ../nbs/20_train.ipynb #727e5454
+# %% ../nbs/20_train.ipynb #3e086bae
 @patch
 def lr_range(self:Learner,
     lr, # a number, `slice(last)`, `slice(first, last)`, or one number for each group
@@ -335,9 +336,11 @@ def lr_range(self:Learner,
     if not isinstance(lr, slice):
         res = np.array(lr, dtype=float).reshape(-1)
         if len(res) not in (1,n): raise ValueError(f'{len(res)} learning rates for {n} layer groups: give one, {n}, or a slice')
-        return np.broadcast_to(res, (n,)).copy()
-    if lr.start: return np.geomspace(lr.start, lr.stop, n) if n>1 else np.array([float(lr.stop)])
-    return np.array([lr.stop/10]*(n-1)+[lr.stop], dtype=float)
+        res = np.broadcast_to(res, (n,)).copy()
+    elif lr.start: res = np.geomspace(lr.start, lr.stop, n) if n>1 else np.array([float(lr.stop)])
+    else: res = np.array([lr.stop/10]*(n-1)+[lr.stop], dtype=float)
+    if not (res>=0).all(): raise ValueError(f'{lr}: learning rates and weight decay are at least 0')
+    return res
 
 # %% ../nbs/20_train.ipynb #fd10f09a
 _bn_types = (nn.modules.batchnorm._BatchNorm,)
@@ -500,7 +503,7 @@ def evaluating(self:Learner): # a context manager that gives the model
             self.training = training
             if hasattr(m, 'state'): m.state = state
 
-# %% ../nbs/20_train.ipynb #006ebb77
+# %% ../nbs/20_train.ipynb #0b34497d
 @patch
 def _validate(self:Learner, dl, metrics):
     "Loss and metrics over `dl`"
@@ -523,7 +526,7 @@ def validate(self:Learner,
 )->list: # the loss, then each metric
     "Loss and metrics on `dl`"
     dl = self.data.valid_dl if dl is None else dl
-    if dl is None: raise ValueError('there is no validation set: give a loader, `validate(dl)`')
+    if dl is None or not len(dl): raise ValueError('there is no validation set: split one off, or give a loader, `validate(dl)`')
     with self.added_cbs(callbacks): return self._validate(dl, self.metrics if metrics is None else metrics)
 
 # %% ../nbs/20_train.ipynb #519ab945
@@ -546,11 +549,12 @@ def no_bar(self:Learner): # a context manager
         self.remove_cb(ProgressBar)
         yield self
 
-# %% ../nbs/20_train.ipynb #2130486a
+# %% ../nbs/20_train.ipynb #aabea2db
 @patch
 def _train_epoch(self:Learner, first_batch=0, restore=None):
     dl = self.data.train_dl
-    if not len(dl): raise ValueError('the training loader has no batches: is the batch size larger than the data set? Lower `bs`.')
+    if not len(dl): raise ValueError('the training loader has no batches: is the batch size larger than the data set (lower `bs`), or are there no data at all, '
+        'as in a learner that was exported? Build a learner on data, and load the weights.')
     getattr(dl, 'set_epoch', lambda e: None)(self.epochs_done)
     self.training,self.loader,self.n_batches,self.first_batch = True,dl,len(dl),first_batch
     self.model.train()
