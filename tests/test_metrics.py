@@ -97,6 +97,22 @@ def test_mistakes_are_named():
     with pytest.raises(ValueError, match='quadratic'): KappaScore('cubic')
     assert math.isnan(run(AUROC(), pred[:,:2], targ*0, 4))
 
+@pytest.mark.parametrize('metrics,targ,cure', [
+    ([accuracy, error_rate, top_k_accuracy, Perplexity, perplexity, FBeta(), Precision(), AUROC(), MatthewsCorrcoef, ConfusionMatrix], torch.ones(9, 3), 'accuracy_thresh'),
+    ([accuracy, AUROC(), KappaScore()], torch.ones(9), 'mean_squared_error'),
+    ([accuracy_thresh, fbeta, MultiLabelFbeta()], torch.ones(9).long(), 'FBeta'),
+    ([mean_squared_error, mean_absolute_error, root_mean_squared_error, R2Score], torch.ones(9).long(), 'accuracy')])
+def test_a_metric_of_another_kind(metrics, targ, cure):
+    "A metric that meets targets of another kind names itself, the shapes, and the metrics that would do"
+    for m in map(as_metric, metrics):
+        with pytest.raises(ValueError, match=fr'wants.*\(9, 3\).*{cure}'): run(m, torch.randn(9, 3), targ, 9)
+
+def test_perplexity_of_a_lost_model():
+    "A diverging language model goes on: its perplexity is infinite, and the function means the same as the class"
+    pred,targ = logits_and_labels(9, 3, 0)
+    assert run(Perplexity(), pred*1e5, targ, 4)==math.inf
+    assert run(as_metric(perplexity), pred, targ, 4)==run(Perplexity(), pred, targ, 4)
+
 def test_in_a_learner_with_a_ragged_last_batch():
     "Every kind of metric in one learner, with a last batch of one item"
     x,y = torch.randn(33, 4, generator=torch.Generator().manual_seed(0)),torch.arange(33)%2

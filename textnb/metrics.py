@@ -16,12 +16,22 @@ from torch import Tensor
 from .core import *
 from .train import *
 
-# %% ../nbs/23_metrics.ipynb #9e3bda46
+# %% ../nbs/23_metrics.ipynb #8a12f4c6
+def _meet(ok, name, wants, pred, targ, cure):
+    "Raise unless `ok`: `pred` and `targ` are not what the metric `name` wants"
+    if not ok: raise ValueError(f'{name} wants {wants}, and here predictions of shape {tuple(pred.shape)} meet {targ.dtype} targets of shape {tuple(targ.shape)}: {cure}')
+
+def _one_class(name, pred, targ):
+    _meet(targ.numel()*pred.shape[-1]==pred.numel() and not targ.is_floating_point(), name, 'one class for each prediction', pred, targ,
+        'for several labels a document take accuracy_thresh, fbeta or MultiLabelFbeta; for numbers, mean_squared_error or R2Score')
+
+# %% ../nbs/23_metrics.ipynb #0b49f9b9
 def accuracy(
     pred:Tensor, # logits, classes last
     targ:Tensor, # class indices, shaped like `pred` without its last dimension
 )->Tensor: # a fraction
     "Share of targets that were predicted"
+    _one_class('accuracy', pred, targ)
     return (pred.argmax(-1).reshape(-1)==targ.reshape(-1)).float().mean()
 
 def error_rate(
@@ -31,17 +41,21 @@ def error_rate(
     "Share of targets that were not predicted"
     return 1-accuracy(pred, targ)
 
-# %% ../nbs/23_metrics.ipynb #e670950f
+# %% ../nbs/23_metrics.ipynb #a3fe03d4
 def top_k_accuracy(
     pred:Tensor, # logits, classes last
     targ:Tensor, # class indices
     k:int=5, # how many guesses
 )->Tensor: # a fraction
     "Share of targets among the `k` largest logits"
+    _one_class('top_k_accuracy', pred, targ)
     top = pred.topk(min(k, pred.shape[-1]), dim=-1).indices
     return (top==targ.unsqueeze(-1)).any(-1).float().mean()
 
-# %% ../nbs/23_metrics.ipynb #8399fdad
+# %% ../nbs/23_metrics.ipynb #ea9d3d91
+def _labels(name, pred, targ):
+    _meet(pred.shape==targ.shape, name, 'a yes or no for each label', pred, targ, 'for one class a document take accuracy or FBeta; for numbers, mean_squared_error or R2Score')
+
 def accuracy_thresh(
     pred:Tensor, # logits of the labels
     targ:Tensor, # 0 or 1, of the same shape
@@ -49,6 +63,7 @@ def accuracy_thresh(
     sigmoid:bool=True, # turn logits into probabilities first?
 )->Tensor: # a fraction
     "Share of answers that are right, with several labels a document"
+    _labels('accuracy_thresh', pred, targ)
     return (((pred.sigmoid() if sigmoid else pred)>thresh)==targ.bool()).float().mean()
 
 def fbeta(
@@ -60,17 +75,22 @@ def fbeta(
     sigmoid:bool=True, # turn logits into probabilities first?
 )->Tensor: # mean over documents
     "F-beta of each document's labels, averaged"
+    _labels('fbeta', pred, targ)
     yes,targ = ((pred.sigmoid() if sigmoid else pred)>thresh).float(),targ.float()
     tp = (yes*targ).sum(1)
     prec,rec = tp/(yes.sum(1)+eps),tp/(targ.sum(1)+eps)
     return (prec*rec/(beta**2*prec+rec+eps)*(1+beta**2)).mean()
 
-# %% ../nbs/23_metrics.ipynb #db0e9bcd
+# %% ../nbs/23_metrics.ipynb #be47a95b
+def _numbers(name, pred, targ):
+    _meet(pred.numel()==targ.numel(), name, 'a number for each target', pred, targ, 'for classes take accuracy or FBeta')
+
 def mean_squared_error(
     pred:Tensor, # predicted numbers
     targ:Tensor, # the true ones
 )->Tensor: # a scalar
     "Mean squared difference"
+    _numbers('mean_squared_error', pred, targ)
     return F.mse_loss(pred.reshape(-1), targ.reshape(-1).to(pred.dtype))
 
 def mean_absolute_error(
@@ -78,32 +98,39 @@ def mean_absolute_error(
     targ:Tensor, # the true ones
 )->Tensor: # a scalar
     "Mean absolute difference"
+    _numbers('mean_absolute_error', pred, targ)
     return F.l1_loss(pred.reshape(-1), targ.reshape(-1).to(pred.dtype))
 
-# %% ../nbs/23_metrics.ipynb #772db700
+# %% ../nbs/23_metrics.ipynb #27371699
 class Perplexity(Metric):
     "exp of the mean cross-entropy of a token"
     def reset(self): self.total,self.n = 0.,0
     def accumulate(self, pred, targ):
+        _one_class('Perplexity', pred, targ)
         p = pred.float().reshape(-1, pred.shape[-1])
         self.total += F.cross_entropy(p, targ.reshape(-1), reduction='sum').double()
         self.n += targ.numel()
 
     @property
-    def value(self): return math.exp(float(self.total)/self.n) if self.n else math.nan
+    def value(self):
+        try: return math.exp(float(self.total)/self.n) if self.n else math.nan
+        except OverflowError: return math.inf
 
 def perplexity(
     pred:Tensor, # logits, vocabulary last
     targ:Tensor, # token ids
 )->Tensor: # a scalar, 1 at best
-    "Perplexity of one batch"
+    "Perplexity of one batch; in `metrics` it stands for `Perplexity`"
+    _one_class('perplexity', pred, targ)
     return F.cross_entropy(pred.float().reshape(-1, pred.shape[-1]), targ.reshape(-1)).exp()
+perplexity.metric = Perplexity
 
-# %% ../nbs/23_metrics.ipynb #1652c254
+# %% ../nbs/23_metrics.ipynb #f8c8fc1b
 class ConfusionMatrix(Metric):
     "Counts of true class (row) and predicted class (column)"
     def reset(self): self.cm = None
     def accumulate(self, pred, targ):
+        _one_class(type(self).__name__, pred, targ)
         pred,targ = pred.reshape(-1, pred.shape[-1]),targ.reshape(-1)
         c = pred.shape[-1]
         cm = torch.bincount(targ*c+pred.argmax(-1), minlength=c*c).view(c, c).cpu().double()
@@ -207,11 +234,12 @@ def auc_roc(
     rank = (np.cumsum(cnt)-(cnt-1)/2)[inv]
     return float((rank[t].sum()-npos*(npos+1)/2)/(npos*nneg))
 
-# %% ../nbs/23_metrics.ipynb #0b72f29a
+# %% ../nbs/23_metrics.ipynb #30c4881b
 class AUROC(Metric):
     "Area under the ROC curve; with more than two classes, the mean over each against the rest"
     def reset(self): self.preds,self.targs = [],[]
     def accumulate(self, pred, targ):
+        if pred.shape[-1]>1: _one_class('AUROC', pred, targ)
         self.preds.append(pred.detach().float().cpu().reshape(-1, pred.shape[-1]))
         self.targs.append(targ.cpu().reshape(-1))
 
@@ -223,7 +251,7 @@ class AUROC(Metric):
         p = p.double().softmax(1)
         return float(np.mean([auc_roc(p[:,i], t==i) for i in range(p.shape[1])]))
 
-# %% ../nbs/23_metrics.ipynb #34539350
+# %% ../nbs/23_metrics.ipynb #d517cc46
 class MultiLabelFbeta(Metric):
     "F-beta of several labels a document, from the counts of the whole set"
     def __init__(self,
@@ -239,6 +267,7 @@ class MultiLabelFbeta(Metric):
 
     def reset(self): self.tp,self.npred,self.ntarg = 0.,0.,0.
     def accumulate(self, pred, targ):
+        _labels('MultiLabelFbeta', pred, targ)
         yes,targ = ((pred.sigmoid() if self.sigmoid else pred)>self.thresh).double().cpu(),targ.double().cpu()
         self.tp,self.npred,self.ntarg = self.tp+(yes*targ).sum(0),self.npred+yes.sum(0),self.ntarg+targ.sum(0)
 
@@ -250,23 +279,25 @@ class MultiLabelFbeta(Metric):
         if self.average is None: return each
         return float(each.mean() if self.average=='macro' else (each*self.ntarg).sum()/self.ntarg.sum())
 
-# %% ../nbs/23_metrics.ipynb #e1fe4938
+# %% ../nbs/23_metrics.ipynb #814ee350
 class root_mean_squared_error(Metric):
     "Root of the mean squared difference over the whole set"
     def __init__(self): self.reset()
     def reset(self): self.sq,self.n = 0.,0
     def accumulate(self, pred, targ):
+        _numbers('root_mean_squared_error', pred, targ)
         self.sq += (pred.reshape(-1).double()-targ.reshape(-1)).pow(2).sum().cpu()
         self.n += targ.numel()
 
     @property
     def value(self): return math.sqrt(float(self.sq)/self.n) if self.n else math.nan
 
-# %% ../nbs/23_metrics.ipynb #618f0695
+# %% ../nbs/23_metrics.ipynb #72b8f1f0
 class R2Score(Metric):
     "Coefficient of determination: 1 is perfect, 0 is no better than the mean"
     def reset(self): self.first,self.res,self.s,self.s2,self.n = None,0.,0.,0.,0
     def accumulate(self, pred, targ):
+        _numbers('R2Score', pred, targ)
         p,t = pred.reshape(-1).double().cpu(),targ.reshape(-1).double().cpu()
         if self.first is None: self.first = t[0]
         d = t-self.first
