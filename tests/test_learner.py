@@ -400,3 +400,25 @@ def test_human_numbers(tmp_path):
         opt_func=partial(torch.optim.SGD, momentum=.9))
     learn.fit(3, 1)
     assert float(learn.validate()[1])>.3
+
+# ---- the right learner for the data
+
+def test_wrong_kind_of_data(clas, lm):
+    "A factory that gets the other kind of data says which kind it wants"
+    with pytest.raises(TypeError, match='wants data for language modelling.*TextClasDataBunch'): language_model_learner(clas.data, AWD_LSTM, config=small, pretrained=False)
+    with pytest.raises(TypeError, match='wants texts with labels.*TextLMDataBunch'): text_classifier_learner(lm.data, AWD_LSTM, config=small, pretrained=False)
+
+def test_language_model_without_generate(lm):
+    "A language model has no category to predict: without the module that writes, `predict` and `show_results` name it"
+    for f in (lambda: RNNLearner.predict(lm, 'the film'), lambda: RNNLearner.show_results(lm)):
+        with pytest.raises(NotImplementedError, match='from textnb.generate import'): f()
+
+def test_bytes_are_no_text(clas):
+    with pytest.raises(TypeError, match="wants a text, not bytes"): clas.predict(b'a film')
+
+def test_a_loaded_learner_has_no_data(clas):
+    "What needs data says so, where a number without meaning would come out"
+    learn = load_learner(clas.export().parent, silent=True)
+    with pytest.raises(ValueError, match='no validation set'): learn.validate()
+    with pytest.raises(ValueError, match='nothing to show'): learn.show_results()
+    with pytest.raises(ValueError, match='exported'): learn.fit(1)

@@ -293,7 +293,7 @@ def _plain(o):
     if isinstance(o, enum.Enum): return o.name
     return o.item() if isinstance(o, np.generic) else o
 
-# %% ../nbs/30_learner.ipynb #5a40bccf
+# %% ../nbs/30_learner.ipynb #3446d7b1
 def language_model_learner(
     data, # a `DataBunch` for language modelling
     arch, # the architecture, e.g. `AWD_LSTM`
@@ -304,13 +304,14 @@ def language_model_learner(
     **learn_kwargs, # for `RNNLearner`
 )->'LanguageLearner': # the learner, frozen if it is pretrained
     "A `LanguageLearner` for `data` with a model of `arch`"
+    if not data.is_lm: raise TypeError(f"language_model_learner wants data for language modelling (TextLMDataBunch, or label_for_lm), not {type(data).__name__}")
     meta = model_meta(arch)
     model = get_language_model(arch, len(data.vocab.itos), config=config, drop_mult=drop_mult)
     learn = LanguageLearner(data, model, split_func=meta['split_lm'], **learn_kwargs)
     learn.spec = dict(arch=arch.__name__, task='lm', args=dict(config=_plain(config), drop_mult=drop_mult))
     return _pretrain(learn, meta, pretrained, pretrained_fnames)
 
-# %% ../nbs/30_learner.ipynb #92844323
+# %% ../nbs/30_learner.ipynb #7247dfe3
 class LanguageLearner(RNNLearner):
     "An `RNNLearner` whose model predicts the next word"
 
@@ -328,6 +329,7 @@ def text_classifier_learner(
     **learn_kwargs, # for `RNNLearner`
 )->RNNLearner: # the learner, frozen if it is pretrained
     "An `RNNLearner` for `data` with a classifier on an encoder of `arch`"
+    if data.is_lm: raise TypeError(f"text_classifier_learner wants texts with labels (TextClasDataBunch, or a label_from_…), not {type(data).__name__}")
     meta = model_meta(arch)
     args = dict(bptt=bptt, max_len=max_len, config=config, drop_mult=drop_mult, lin_ftrs=lin_ftrs, ps=ps)
     model = get_text_classifier(arch, len(data.vocab.itos), data.c, pad_idx=data.pad_idx, **args)
@@ -357,7 +359,10 @@ def eval_mode(
             else:
                 for m in was: m.training = True
 
-# %% ../nbs/30_learner.ipynb #e6389350
+# %% ../nbs/30_learner.ipynb #6ccf3593
+def _no_writer(learn, name):
+    if learn.data.is_lm: raise NotImplementedError(f"{name} of a language model comes with `from textnb.generate import *` (or textnb.all)")
+
 def _check_text(t, i=None):
     "Raise if `t` is no text: a str, or a tuple of them for data with several text columns"
     if isinstance(t, str) or (isinstance(t, (tuple,list)) and t and all(isinstance(o, str) for o in t)): return
@@ -394,7 +399,7 @@ def predict_ids(self:RNNLearner,
             for i,p in zip(idxs, self.activation(out).cpu()): res[i] = p
     return torch.stack(res)
 
-# %% ../nbs/30_learner.ipynb #09421df8
+# %% ../nbs/30_learner.ipynb #6556f6f8
 @patch
 def predict(self:RNNLearner,
     text, # one text, or a list of texts
@@ -402,7 +407,8 @@ def predict(self:RNNLearner,
     bs:int=64, # documents in one batch
 )->tuple: # (category, tensor, probabilities), or a list of such triples
     "Predict the label of a text, or of each of many"
-    one = isinstance(text, (str,tuple))
+    _no_writer(self, 'predict')
+    one = isinstance(text, (str,bytes,tuple))
     texts = [text] if one else list(text) if hasattr(text, '__iter__') else _check_text(text)
     for i,t in enumerate(texts): _check_text(t, None if one else i)
     if not texts: return []
@@ -422,7 +428,7 @@ def get_preds(self:RNNLearner,
     "Predictions and targets on `ds_type`"
     return Learner.get_preds(self, ds_type=ds_type, activ=activ, with_loss=with_loss, n_batch=n_batch, pbar=pbar, ordered=ordered)
 
-# %% ../nbs/30_learner.ipynb #f319b2ae
+# %% ../nbs/30_learner.ipynb #3c687691
 @patch
 def show_results(self:RNNLearner,
     ds_type=DatasetType.Valid, # which data set
@@ -430,7 +436,9 @@ def show_results(self:RNNLearner,
     max_len:int=70, # words of each text; None for all
 ):
     "Show the first `rows` texts of `ds_type` with target and prediction"
+    _no_writer(self, 'show_results')
     ds = self.data.dl(ds_type).dataset
+    if not len(ds): raise ValueError(f"there is nothing to show: the {ds_type.name.lower()} set is empty")
     preds = self.predict_ids([ds.store[i] for i in range(min(rows, len(ds)))])
     show_rows(['text','target','prediction'], [(cut_tokens(ds.text(i), max_len), ds.y[i], self.data.decode_pred(p)[0]) for i,p in enumerate(preds)])
 
