@@ -185,7 +185,7 @@ def from_csv(cls:ItemList,
     "The texts in column `cols` of a CSV file"
     return cls.from_df(read_table(Path(path)/csv_name, delimiter, header, cols), path, cols, processor, **kwargs)
 
-# %% ../nbs/03c_datablock.ipynb #86dc94f2
+# %% ../nbs/03c_datablock.ipynb #4db6a73d
 def text_files(
     path, # folder
     extensions=text_extensions, # of the files; None for all
@@ -195,7 +195,8 @@ def text_files(
     path,ext = Path(path),None if extensions is None else {o.lower() for o in extensions}
     if not path.is_dir(): raise FileNotFoundError(f'{path} is not a folder')
     res = []
-    for d,ds,fs in os.walk(path):
+    def stop(e): raise OSError(e.errno, f'cannot look into the folder {e.filename} ({e.strerror})') from e
+    for d,ds,fs in os.walk(path, onerror=stop):
         ds[:] = sorted(o for o in ds if not o.startswith('.') and (include is None or Path(d)!=path or o in include))
         res += [Path(d)/o for o in fs if not o.startswith('.') and (ext is None or os.path.splitext(o)[1].lower() in ext)]
     if not res: raise FileNotFoundError(f'there is no file that ends in {", ".join(sorted(ext or ["anything"]))} under {path}')
@@ -654,7 +655,7 @@ def _label(self:ItemLists, f, label_cls=None, **kw):
         warnings.warn(f'there is only one class, {y.classes[0]!r}, in {len(tr)} training labels: a classifier has nothing to learn. Is it the right label column?')
     return LabelLists(self.path, *res, self.test).process()
 
-# %% ../nbs/03c_datablock.ipynb #960f59a4
+# %% ../nbs/03c_datablock.ipynb #8fefcde2
 def _known(x, y, name):
     "The items of `x` whose label is known"
     keep = y.encode()
@@ -662,13 +663,14 @@ def _known(x, y, name):
     if not lost: return LabelList(x, y)
     first = ', '.join(repr(o) for o in lost[:5])+(', …' if len(lost)>5 else '')
     todo = f'{(~keep).sum()} of {len(keep)} items are left out' if not keep.all() else 'these labels are left out'
-    warnings.warn(f'{name} labels that are not among the classes: {first}; {todo}. To keep them, name all classes: classes=[…]')
+    warnings.warn(f'{name} labels that are not among the classes: {first}; {todo}. To keep them, name all classes: classes=[…]'+('' if keep.any() else '. Not one is known: is it the right label column?'))
     return LabelList(x.take(keep), y.take(keep))
 
-# %% ../nbs/03c_datablock.ipynb #882d1b31
+# %% ../nbs/03c_datablock.ipynb #7822fd99
 def _df_labels(il, cols):
     if il._df is None: raise ValueError('these items did not come from a table: use label_from_folder, label_from_func or label_from_list')
     idxs = find_cols(il._df, cols, 'label')
+    if not idxs: raise ValueError('no label column is given: name one or more of them')
     df = il.inner_df
     no_missing(df, idxs, 'label')
     return df.iloc[:,idxs[0]].to_numpy(dtype=object) if len(idxs)==1 else as_items(list(map(tuple, df.iloc[:,idxs].to_numpy())))

@@ -9,21 +9,22 @@ __all__ = ['open_text', 'read_text', 'read_table', 'find_cols', 'no_missing', 't
            'MultiCategory', 'FloatItem', 'TextProcessor', 'ReadTexts', 'Processor', 'OpenFileProcessor',
            'TokenizeProcessor', 'NumericalizeProcessor', 'SPProcessor', 'train_subwords']
 
-# %% ../nbs/03b_texts.ipynb #bc780e3e
-import copy,difflib,os,re
+# %% ../nbs/03b_texts.ipynb #b85de915
+import copy,difflib,errno,os,re,zlib
 from pathlib import Path
 import numpy as np, pandas as pd
 from fastcore.basics import patch
 from .transform import BaseTokenizer, Tokenizer, Vocab, join_texts
 from .corpus import TokenStore, build_store, encode_texts
 
-# %% ../nbs/03b_texts.ipynb #e2b7f788
+# %% ../nbs/03b_texts.ipynb #65f3884e
 def open_text(
     fn, # path of a file
     enc:str='utf-8', # its encoding
 )->str: # all of it
     "The text in file `fn`"
     try:
+        if Path(fn).is_fifo(): raise OSError(errno.EINVAL, 'it is a pipe, not a file')
         with open(fn, encoding=enc) as f: return f.read()
     except UnicodeDecodeError as e:
         raise ValueError(f"{fn} is not {enc} text: byte {e.object[e.start]:#04x} at position {e.start}. Convert it, give its encoding (enc='latin-1'), or take it out.") from e
@@ -41,7 +42,7 @@ def read_text(
     if isinstance(o, bytes): raise TypeError(f'{o[:20]!r} is bytes, not text: decode it first')
     return str(o)
 
-# %% ../nbs/03b_texts.ipynb #954c3264
+# %% ../nbs/03b_texts.ipynb #464e0348
 def read_table(
     fn, # path of a CSV file, which may be compressed
     delimiter:str|None=None, # between the fields, ',' if None
@@ -51,24 +52,28 @@ def read_table(
 )->pd.DataFrame: # the table
     "Read a CSV file; say where it is broken"
     fn,kw = Path(fn),dict(sep=delimiter or ',', header=header, **kwargs)
+    if fn.is_dir(): raise IsADirectoryError(errno.EISDIR, f'{fn} is a folder: name a CSV file in it, or use `from_folder`')
     if not fn.exists():
         near = sorted(o.name for o in fn.parent.glob('*.csv*'))[:8] if fn.parent.exists() else []
         raise FileNotFoundError(f'{fn} is not there. '+(f'CSV files in that folder: {", ".join(near)}' if near else 'Is the path right?'))
     try: df = pd.read_csv(fn, **kw)
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as e: raise ValueError(_what_is_broken(fn, e)) from e
+    except (OSError, EOFError, zlib.error) as e: raise OSError(getattr(e, 'errno', None) or errno.EIO, f'cannot read {fn} ({getattr(e, "strerror", None) or e})') from e
     return _keep_words(df, fn, kw, text_cols)
 
-# %% ../nbs/03b_texts.ipynb #dbbbf98c
+# %% ../nbs/03b_texts.ipynb #69344f7d
+def _likely_enc(b): return 'utf-16' if b[:2] in (b'\xff\xfe',b'\xfe\xff') else 'latin-1'
+
 def _what_is_broken(fn, e):
     "What error `e` of pandas means for file `fn`, and the cure"
     if isinstance(e, pd.errors.EmptyDataError): return f'{fn} is empty'
-    if isinstance(e, UnicodeDecodeError): return f'{fn} is not {e.encoding} text: byte {e.object[e.start]:#04x}. Read it with `pd.read_csv(…, encoding="latin-1")` and use `from_df`.'
+    if isinstance(e, UnicodeDecodeError): return f'{fn} is not {e.encoding} text: byte {e.object[e.start]:#04x}. Read it with `pd.read_csv(…, encoding="{_likely_enc(e.object)}")` and use `from_df`.'
     line,quote = re.search(r'Expected (\d+) fields in line (\d+), saw (\d+)', str(e)),re.search(r'EOF inside string starting at row (\d+)', str(e))
     what = (f'at line {line[2]}: it has {line[3]} fields where {line[1]} are expected' if line else
         f'a quote that is opened in row {quote[1]} is never closed' if quote else str(e).strip())
     return f'{fn} is broken: {what}. Mend it (a text with a delimiter in it needs quotes), or skip such lines with `pd.read_csv(…, on_bad_lines="skip")` and `from_df`.'
 
-# %% ../nbs/03b_texts.ipynb #2c777ca6
+# %% ../nbs/03b_texts.ipynb #acd5e402
 def find_cols(
     df:pd.DataFrame, # a table
     cols, # a name, a position, or several
@@ -82,10 +87,12 @@ def _find_col(names, c, what):
     if c in names and not isinstance(c, bool): return names.index(c)
     if isinstance(c, (int,np.integer)) and not isinstance(c, bool) and -len(names)<=c<len(names): return int(c)%len(names)
     near = difflib.get_close_matches(str(c), [str(o) for o in names], 1)
-    hint = f' Did you mean {near[0]!r}?' if near else ''
-    raise ValueError(f'there is no {what+" " if what else ""}column {c!r}; the columns are {", ".join(map(repr, names))}.{hint}')
+    sep = re.search(r'[;\t|]', str(names[0])) if len(names)==1 else None
+    hint = f' Did you mean {near[0]!r}?' if near else f' Is {sep[0]!r} the delimiter? Then pass delimiter={sep[0]!r}.' if sep else ''
+    known = ', '.join(o if len(o)<=60 else o[:60]+'…' for o in map(repr, names[:30]))+(', …' if len(names)>30 else '')
+    raise ValueError(f'there is no {what+" " if what else ""}column {c!r}; the columns are {known}.{hint}')
 
-# %% ../nbs/03b_texts.ipynb #68ef0c8c
+# %% ../nbs/03b_texts.ipynb #32b3c804
 def no_missing(
     df:pd.DataFrame, # a table
     cols:list, # positions
@@ -95,9 +102,10 @@ def no_missing(
     for c in cols:
         bad = np.flatnonzero(df.iloc[:,c].isna().to_numpy())
         if not len(bad): continue
-        name = df.columns[c]
+        name,first = df.columns[c],df.index[bad[0]]
+        if isinstance(first, np.generic): first = first.item()
         fill = " or fill them with `df.fillna({…: ''})`" if what=='text' else ''
-        raise ValueError(f'You have NaN values in {what} column {name!r}: {len(bad)} of {len(df)} rows, the first at index {df.index[bad[0]]!r}. '
+        raise ValueError(f'You have NaN values in {what} column {name!r}: {len(bad)} of {len(df)} rows, the first at index {first!r}. '
             f'Drop them with `df.dropna(subset=[{name!r}])`{fill}.')
 
 def text_values(
@@ -105,6 +113,7 @@ def text_values(
     cols:list, # positions of the text columns
 )->np.ndarray: # objects, (n,) for one column and (n, columns) for several
     "The texts in columns `cols`"
+    if not cols: raise ValueError('no text column is given: name one or more of them')
     no_missing(df, cols, 'text')
     return df.iloc[:,cols[0]].to_numpy(dtype=object) if len(cols)==1 else df.iloc[:,cols].to_numpy(dtype=object)
 
