@@ -291,6 +291,12 @@ def test_seeded_generators_leave_the_global_ones_alone():
     assert get_rng_state() == before
     assert seeded(4).py.random() != seeded(3).py.random()
 
+def test_tensors_come_in_one_order(tmp_path):
+    "Messages and reports that list tensors are the same each time"
+    names = [f't{i:02}' for i in range(40)]
+    save_archive(tmp_path/'a.tnb', tensors={n:torch.zeros(1)+i for i,n in enumerate(reversed(names))})
+    assert list(load_archive(tmp_path/'a.tnb').tensors)==names
+
 def test_rng_state_repeats_dropout_after_json(tmp_path):
     x = torch.ones(100)
     with preserve_rng():

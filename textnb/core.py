@@ -325,7 +325,7 @@ def _manifest(z, path):
     if extra or len(set(z.namelist()))!=len(z.namelist()): raise ArchiveError(f'{path} was changed after it was saved: members that the manifest does not list: {extra or "duplicates"}.')
     return want,tied
 
-# %% ../nbs/00_core.ipynb #7d664f25
+# %% ../nbs/00_core.ipynb #75026b3f
 def load_archive(
     path:str|os.PathLike, # a file that `save_archive` wrote
     device:str|torch.device='cpu', # where the tensors go
@@ -337,7 +337,7 @@ def load_archive(
         data = {k:_member(z, path, k, v) for k,v in want.items()}
     try: tensors,meta = load(data.pop('weights.safetensors')),json.loads(data.pop('meta.json'))
     except Exception as e: raise ArchiveError(f'{path}: its weights or meta data cannot be read ({e}).') from e
-    tensors = to_device(tensors, device)
+    tensors = to_device(dict(sorted(tensors.items())), device)
     for k,v in tied.items():
         if v not in tensors: raise ArchiveError(f'{path}: tensor {k} is tied to {v}, which is not there.')
         tensors[k] = tensors[v]
