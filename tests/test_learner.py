@@ -422,3 +422,18 @@ def test_a_loaded_learner_has_no_data(clas):
     with pytest.raises(ValueError, match='no validation set'): learn.validate()
     with pytest.raises(ValueError, match='nothing to show'): learn.show_results()
     with pytest.raises(ValueError, match='exported'): learn.fit(1)
+
+def test_files_of_all_kinds(clas, lm, tmp_path):
+    "What `save`, `export` and `save_encoder` wrote: each reader takes it or names the one that does"
+    lm.save('saved')
+    files = [lm.file_for('saved'), lm.export('exported.tnb'), lm.save_encoder('enc')]
+    enc = lm.model[0].encoder.weight
+    make = lambda: text_classifier_learner(clas_data(tmp_path, vocab=lm.data.vocab), AWD_LSTM, config=small, pretrained=False, silent=True)
+    for f in files:
+        for learn in (make().load_encoder(f), make().load_pretrained(f)): assert torch.equal(learn.model[0].module.encoder.weight, enc)
+    for f,kind in zip(files[1:], ('a learner','an encoder')):
+        with pytest.raises(ValueError, match=f'not written by `save`: it holds {kind}'): lm.load(f)
+    for f in (files[0],files[2]):
+        with pytest.raises(ArchiveError, match='not a learner: load it with'): load_learner(f)
+    save_archive(tmp_path/'none.tnb', tensors=dict(a=torch.zeros(2)), meta=dict(kind='encoder'))
+    with pytest.raises(ValueError, match='holds no text encoder'): make().load_encoder(tmp_path/'none.tnb')

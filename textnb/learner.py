@@ -176,15 +176,22 @@ def _compare_vocabs(source, theirs, ours):
     i = next(i for i,(a,b) in enumerate(zip(theirs, ours)) if a!=b)
     raise ValueError(f"the encoder in {source} and this learner have vocabularies of the same size in another order: word {i} is {theirs[i]!r} there and {ours[i]!r} here. {cure}")
 
-# %% ../nbs/30_learner.ipynb #50fb2ea7
+# %% ../nbs/30_learner.ipynb #1b0565ac
 def _read_weights(p):
     "Tensors, words (or None) and meta of the file `p`: an archive of ours, or a `.pth` of fastai"
     if p.suffix!='.tnb': return load_torch_file(p),None,{}
     a = load_archive(p)
-    vocab = a.meta.get('vocab') or a.meta.get('data', {}).get('vocab')
-    return a.tensors,vocab,a.meta
+    saved,words = a.meta.get('kind')=='weights',[a.meta] + [a.meta.get(k, {}) for k in ('data','names')]
+    vocab = next((o['vocab'] for o in words if 'vocab' in o), None)
+    return {k[6:]:v for k,v in a.tensors.items() if k.startswith('model.')} if saved else a.tensors, vocab, a.meta
 
-# %% ../nbs/30_learner.ipynb #905c6e4c
+def _halves(p, sd):
+    "Encoder and head of the tensors `sd` of the file `p`, which must hold an encoder"
+    res = split_checkpoint(sd)
+    if 'encoder.weight' not in res[0]: raise ValueError(f"{p.name} holds no text encoder (no encoder.weight among {', '.join(list(sd)[:4])} …)")
+    return res
+
+# %% ../nbs/30_learner.ipynb #c1d6122f
 @patch
 def load_encoder(self:RNNLearner,
     name:str, # file in the model folder, with or without extension (`.tnb` of ours, `.pth` of fastai)
@@ -194,7 +201,7 @@ def load_encoder(self:RNNLearner,
     "Load the encoder `name` and freeze it"
     p = _find_file(self, name, ('.tnb','.pth'))
     sd,vocab,meta = _read_weights(p)
-    enc,_ = split_checkpoint(sd)
+    enc,_ = _halves(p, sd)
     ours,report = list(self.data.vocab.itos),LoadReport(p.name)
     if vocab is not None and vocab!=ours:
         if not remap: _compare_vocabs(p.name, vocab, ours)
@@ -222,7 +229,7 @@ def _remapped(enc, head, old_itos, new_itos, report):
         if k in wgts: report.remapped[k] = how
     return {k[2:]:v for k,v in new.items() if k.startswith('0.')},{k[2:]:v for k,v in new.items() if k in wgts and k.startswith('1.')}
 
-# %% ../nbs/30_learner.ipynb #c5479728
+# %% ../nbs/30_learner.ipynb #f9791af8
 def _read_itos(p):
     "The list of words in the file `p`: a pickled list of fastai, or JSON of ours"
     return list(Vocab.load(p).itos) if p.suffix=='.json' else list(load_pickle_list(p))
@@ -238,8 +245,7 @@ def load_pretrained(self:RNNLearner,
     sd,vocab,_ = _read_weights(p)
     if itos_fname is not None: vocab = _read_itos(_find_file(self, itos_fname, ('.pkl','.json')))
     if vocab is None: raise ValueError(f"{p.name} has no vocabulary inside: give the file with its words as `itos_fname`")
-    report,(enc,head) = LoadReport(p.name),split_checkpoint(sd)
-    if 'encoder.weight' not in enc: raise ValueError(f"{p.name} holds no text encoder (no encoder.weight among {', '.join(list(sd)[:4])} …)")
+    report,(enc,head) = LoadReport(p.name),_halves(p, sd)
     if is_classifier(self.model): head = _skip_head(head, report)
     enc,head = _remapped(enc, head, list(vocab), list(self.data.vocab.itos), report)
     self.load_report = _fill_part(self.model, enc, head, report, strict)

@@ -819,7 +819,7 @@ def _check_names(saved, here, source):
         raise ValueError(f'{source} was saved with {k} of {len(a)} entries, this learner has {len(b)}; they first differ at id {i}: {at(a)} there, {at(b)} here. '
             f'Build the data with the saved {k} (`load_archive(file).meta["names"]["{k}"]`), or train anew.')
 
-# %% ../nbs/20_train.ipynb #866bc65a
+# %% ../nbs/20_train.ipynb #28d3c5a4
 @patch
 def file_for(self:Learner,
     name, # a name in `model_dir`, or a path
@@ -841,12 +841,12 @@ def save(self:Learner,
     "Save weights, optimizer and random state as one archive, whole or not at all"
     ts = {f'model.{k}':v for k,v in self.model.state_dict().items()} | (tensors or {})
     opt = self.opt_state(ts) if with_opt and self.opt is not None else None
-    m = dict(kind='learner', model=type(self.model).__name__, names=_names(self.data), opt=opt, epochs_done=self.epochs_done, rng=get_rng_state())
+    m = dict(kind='weights', model=type(self.model).__name__, names=_names(self.data), opt=opt, epochs_done=self.epochs_done, rng=get_rng_state())
     path = self.file_for(name)
     save_archive(path, ts, m | (meta or {}))
     if return_path: return path
 
-# %% ../nbs/20_train.ipynb #db82eead
+# %% ../nbs/20_train.ipynb #f1b26c83
 @patch
 def load(self:Learner,
     name, # a name in `model_dir`, or a path; `.pth` files of fastai are read as well
@@ -866,7 +866,8 @@ def load(self:Learner,
 
 @patch
 def _load(self:Learner, path, ts, meta, strict=True, with_opt=None):
-    if meta.get('kind', 'learner')!='learner': raise ValueError(f'{path} holds a {meta["kind"]}, not the weights of a learner')
+    if meta.get('kind', 'weights')!='weights': raise ValueError(f'{path} was not written by `save`: it holds a{"n" if meta["kind"][0] in "aeiou" else ""} {meta["kind"]}. '
+        'Load an exported learner with `load_learner`, an encoder with `load_encoder`')
     if strict: _check_names(meta.get('names', {}), _names(self.data), path)
     opt,kind = meta.get('opt'),type(self.opt or self.create_opt()).__name__
     if with_opt and not opt: raise ValueError(f'{path} has no optimizer state: it was saved with `with_opt=False`')
