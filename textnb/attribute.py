@@ -154,12 +154,19 @@ def _grad_x_input(model, ids, k, loss_func):
 
 attribution_methods |= {'intrinsic attention':(_intrinsic, False), 'gradient x input':(_grad_x_input, True)}
 
-# %% ../nbs/40_attribute.ipynb #ca844d77
+# %% ../nbs/40_attribute.ipynb #b9830684
+def _class_number(learn, k, n):
+    "The number of class `k`: a number, or a name"
+    names = [str(c) for c in learn.data.classes or ()]
+    if isinstance(k, str) and k in names: return names.index(k)
+    if isinstance(k, str) or not -n<=int(k)<n: raise IndexError(f"there is no class {k!r}: the model has {n}{', ' if names else ''}{', '.join(names[:20])}")
+    return int(k)%n
+
 def attribute(
     learn, # a classifier's learner
     text:str, # any text
     method:str='intrinsic attention', # or 'gradient x input'
-    class_id:int=None, # the class to explain; default the predicted one
+    class_id:int=None, # the class to explain, by number or name; default the predicted one
 )->Attribution: # scores of the tokens
     "Ask which tokens of `text` the prediction depends on"
     if method not in attribution_methods: raise ValueError(f"no method {method!r}: there are {', '.join(map(repr, attribution_methods))}")
@@ -167,7 +174,7 @@ def attribute(
     ids,f = learn.data.encode(text),attribution_methods[method]
     if not len(ids): raise ValueError("the text has no tokens (and the data no xxbos): there is nothing to attribute to")
     probs = learn.predict_ids([ids])[0]
-    k = int(probs.argmax()) if class_id is None else range(len(probs))[int(class_id)]
+    k = int(probs.argmax()) if class_id is None else _class_number(learn, class_id, len(probs))
     way = slice(None, None, -1 if learn.data.backwards else 1)
     scores = f[0](learn.model, ids[way], k, learn.loss_func).float().cpu().numpy()[way].copy()
     names = learn.data.classes or [f'output {i}' for i in range(len(probs))]
