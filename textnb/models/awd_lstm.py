@@ -148,7 +148,7 @@ def forward(self:LSTM,
         outs.append(out.flip(1) if w else out), hs.append(h), cs.append(c)
     return torch.cat(outs, -1) if len(outs)>1 else outs[0], (torch.stack(hs),torch.stack(cs))
 
-# %% ../../nbs/11_awd_lstm.ipynb #2be2738a
+# %% ../../nbs/11_awd_lstm.ipynb #fdf7608d
 class AWD_LSTM(nn.Module):
     "Embedding, `n_layers` of LSTM and their dropouts; `encoder(input, state) -> raw_outputs, outputs, state`"
     initrange,any_window = 0.1,True
@@ -157,7 +157,7 @@ class AWD_LSTM(nn.Module):
         emb_sz:int, # size of a word's vector, and of the last layer
         n_hid:int, # size of the layers between
         n_layers:int, # LSTM layers
-        pad_token:int=1, # id of padding; its vector is and stays zero
+        pad_token:int=1, # id of padding; its vector starts at zero
         hidden_p:float=0.2, # dropout between layers
         input_p:float=0.6, # dropout of the word vectors' features
         embed_p:float=0.1, # dropout of whole words
