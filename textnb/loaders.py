@@ -193,7 +193,7 @@ class SortSampler:
 
 def _keys(data_source, key): return np.asarray([key(i) for i in range(len(data_source))] if callable(key) else key, dtype=np.int64)
 
-# %% ../nbs/03a_loaders.ipynb #8c4f0a4f
+# %% ../nbs/03a_loaders.ipynb #93e30fe1
 def sortish(
     lengths, # of the documents, in tokens
     bs:int, # documents a batch
@@ -207,9 +207,10 @@ def sortish(
     idxs = rng.permutation(n)
     top = np.flatnonzero(idxs==lengths.argmax())[0]
     idxs[[0,top]] = idxs[[top,0]]
-    group = np.arange(n)//(bs*pool)
-    idxs = idxs[np.lexsort((-lengths[idxs], group))]
     full = n//bs
+    group = np.arange(n)//(bs*pool)
+    if full: group[full*bs:] = n
+    idxs = idxs[np.lexsort((-lengths[idxs], group))]
     if full<2: return idxs
     batches = np.concatenate([[0], 1+rng.permutation(full-1)])
     return np.concatenate([idxs[:full*bs].reshape(full, bs)[batches].ravel(), idxs[full*bs:]])
