@@ -1,6 +1,6 @@
 "`pytest nbs` runs each notebook as one test, with nbdev's runner; `--slow` runs the cells marked `#| slow` as well"
-import contextlib
 import signal
+from contextlib import contextmanager
 
 import pytest
 from nbdev.config import get_config
@@ -8,10 +8,10 @@ from nbdev.test import test_nb as run_nb
 
 def pytest_addoption(parser): parser.addoption('--slow', action='store_true', help='run the notebook cells marked `#| slow` as well')
 
-@contextlib.contextmanager
+@contextmanager
 def as_found():
     "Leave the handler of Ctrl-C and textnb's `defaults` as they were: a notebook that sets the default rules sets those of its own cells"
-    from textnb.core import defaults
+    from textnb.all import defaults
     old,sigint = dict(vars(defaults)),signal.getsignal(signal.SIGINT)
     try: yield
     finally:
@@ -21,7 +21,6 @@ def as_found():
 
 class Notebook(pytest.Item):
     def runtest(self):
-        import textnb.all  # noqa: F401  (sets the defaults that are kept)
         cfg = get_config(self.path.parent)
         force = ['slow'] if self.config.getoption('slow', False) else []
         with as_found(): ok,_ = run_nb(self.path, skip_flags=cfg.tst_flags.split(), force_flags=force, basepath=cfg.config_path)
