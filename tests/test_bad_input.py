@@ -4,6 +4,7 @@ import math
 import os
 import re
 import signal
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -157,19 +158,21 @@ def test_damaged_data(tmp_path):
 
 # disks and keys
 
-@pytest.fixture
+@contextmanager
 def no_room():
-    "A function that leaves room for 400 bytes a file from its call on"
+    "Room for 400 bytes a file, within the block alone: pytest's own output may go to a file as well"
     resource = pytest.importorskip('resource')
     old,handler = resource.getrlimit(resource.RLIMIT_FSIZE),signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (400,old[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, old)
-    signal.signal(signal.SIGXFSZ, handler)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400,old[1]))
+    try: yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+        signal.signal(signal.SIGXFSZ, handler)
 
 savers = dict(save=lambda c,m: c.save('c'), export=lambda c,m: c.export('e.tnb'), encoder=lambda c,m: m.save_encoder('enc'), data=lambda c,m: m.data.save('d'),
     vocab=lambda c,m: c.data.vocab.save(c.path/'v.json'), best=lambda c,m: c.fit(1, callbacks=[SaveModelCallback()]), checkpoint=lambda c,m: c.fit(1, callbacks=[CheckpointCallback(every=2)]))
 
-def test_full_disk(tmp_path, no_room):
+def test_full_disk(tmp_path):
     "A full disk while saving: whatever is saved, the error names the file, the old one is whole, no litter stays, and training goes on"
     df = frame()
     c,m = classifier(tmp_path, df.assign(text=[f'{t} number{i}' for i,t in enumerate(df.text)]), min_freq=1),language_model(tmp_path)
@@ -177,11 +180,10 @@ def test_full_disk(tmp_path, no_room):
     def files(): return {o:o.read_bytes() for o in tmp_path.rglob('*') if o.is_file()}
     before = files()
     assert len(before)==len(savers)
-    no_room()
     for name,f in savers.items():
-        with pytest.raises(OSError, match='what was there before is untouched') as e: f(c, m)
+        with no_room(), pytest.raises(OSError, match='what was there before is untouched') as e: f(c, m)
         assert str(tmp_path) in str(e.value) and files()==before, name
-    c.fit(1)
+    with no_room(): c.fit(1)
     assert finite(c) and c.predict('the good film')[0].obj in ('neg','pos')
 
 class Press(Callback):

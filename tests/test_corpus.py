@@ -294,8 +294,8 @@ def test_parquet(tmp_path):
 
 def test_nothing_global_is_changed():
     "Law 8"
-    filters,main,state = list(warnings.filters),sys.modules['__main__'],np.random.get_state()[1].copy()
+    filters,main,state,sigint = list(warnings.filters),sys.modules['__main__'],np.random.get_state()[1].copy(),signal.getsignal(signal.SIGINT)
     build_store(texts, n_workers=2, chunksize=50)
     with corpus._no_main(): assert sys.modules['__main__'] is not main
     assert warnings.filters==filters and sys.modules['__main__'] is main and (np.random.get_state()[1]==state).all()
-    assert signal.getsignal(signal.SIGINT)==signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT)==sigint
