@@ -3,10 +3,10 @@
     python bench/bench_import.py [--peer PYTHON_WITH_FASTAI] [--rounds 5]
 
 Each import runs in a process of its own, the sides take turns, and the shortest time of each counts."""
-import argparse
-import json
 import subprocess
 import sys
+
+from sides import main, ratio
 
 CODE = dict(textnb='from textnb.all import *', base='import torch, pandas', fastai='from fastai.text.all import *')
 
@@ -29,17 +29,8 @@ def run(peer=None, rounds=5)->dict:
             if i: times[side].append(t)
     res = {k: {'import_ms': min(v)} for k, v in times.items()}
     res['times_of_base'] = {'import_ms': res['textnb']['import_ms']/res['base']['import_ms']}
-    if peer: res['ratio'] = {'import_ms': res['fastai']['import_ms']/res['textnb']['import_ms']}
+    if peer: res['ratio'] = ratio(res['textnb'], res['fastai'])
     return res
 
 
-def main():
-    "Print the figures as JSON"
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--peer', help='interpreter with fastai 2.8.12')
-    parser.add_argument('--rounds', type=int, default=5, help='turns of each side after one that warms the disk')
-    args = parser.parse_args()
-    print(json.dumps(run(args.peer, args.rounds), indent=1))
-
-
-if __name__ == '__main__': main()
+if __name__ == '__main__': main(__doc__, run, rounds=5)

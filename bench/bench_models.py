@@ -4,21 +4,10 @@
 
 Each side runs in a process of its own, and the processes take turns, so that a busy machine slows all of them alike.
 On a machine that others use, too, `OMP_NUM_THREADS=1` and `--clock cpu` (processor time in place of wall time) give steadier ratios."""
-import argparse, json, os, subprocess, sys, time
+from sides import main, seconds, take_turns
 
 VOCAB, BS, BPTT, HID = 30000, 64, 70, (400, 1152, 1152, 400)
 DOCS, SHORT = (64, 20, 300), 15  # documents, shortest and longest; words of the short text
-
-
-def seconds(f, n=2):
-    "Shortest of `n` runs of `f`, after one that warms up"
-    clock = time.process_time if os.environ.get('BENCH_CLOCK')=='cpu' else time.perf_counter
-    best = float('inf')
-    for i in range(n+1):
-        t = clock()
-        f()
-        if i: best = min(best, clock()-t)
-    return best
 
 
 def windows():
@@ -122,48 +111,11 @@ def side_fastai():
 SIDES = dict(textnb=side_textnb, nn_lstm=side_nn_lstm, fastai=side_fastai)
 
 
-def measure(side, python=sys.executable):
-    "Figures of `side`, taken in a process of its own by the interpreter `python`"
-    env = {**os.environ, 'PYTHONWARNINGS': 'ignore'}
-    res = subprocess.run([python, os.path.abspath(__file__), '--side', side], capture_output=True, text=True, env=env)
-    if res.returncode: raise RuntimeError(f'the measurement of {side} with {python} failed:\n{res.stderr[-2000:]}')
-    return json.loads(res.stdout.strip().splitlines()[-1])
-
-
-def best(a, b):
-    "The better of two measurements, figure by figure"
-    return {k: (min if k.endswith('_ms') else max)(v, b.get(k, v)) for k, v in a.items()}
-
-
 def run(peer=None, rounds=1)->dict:
     "Figures of all sides, and ratios (above 1 is better) to `peer`, an interpreter that has fastai 2.8.12"
-    sides = {'textnb': sys.executable, 'nn_lstm': sys.executable, **({'fastai': peer} if peer else {})}
-    res = {}
-    for _ in range(rounds):
-        for side, python in sides.items():
-            got = measure(side, python)
-            res[side] = best(got, res.get(side, {}))
-    if peer:
-        a, b = res['textnb'], res['fastai']
-        res['ratio'] = {k: (b[k]/v if k.endswith('_ms') else v/b[k]) for k, v in a.items() if k in b}
-        res['ratio']['lm_bfloat16_tokens_s'] = a['lm_bfloat16_tokens_s']/b['lm_float32_tokens_s']
+    res = take_turns(__file__, ['textnb', 'nn_lstm'], peer, rounds)
+    if peer: res['ratio']['lm_bfloat16_tokens_s'] = res['textnb']['lm_bfloat16_tokens_s']/res['fastai']['lm_float32_tokens_s']
     return res
 
 
-def main():
-    "Print the figures, one a line, and the whole as JSON"
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--peer', help='interpreter with fastai 2.8.12')
-    parser.add_argument('--rounds', type=int, default=1, help='turns of each side; the best counts')
-    parser.add_argument('--clock', choices=['wall','cpu'], default=os.environ.get('BENCH_CLOCK', 'wall'), help='what is timed')
-    parser.add_argument('--side', choices=SIDES, help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    os.environ['BENCH_CLOCK'] = args.clock
-    if args.side: return print(json.dumps(SIDES[args.side]()))
-    res = run(args.peer, args.rounds)
-    for side, figures in res.items():
-        for k, v in figures.items(): print(f'{side:8} {k:22} {v:10.2f}', file=sys.stderr)
-    print(json.dumps(res))
-
-
-if __name__ == '__main__': main()
+if __name__ == '__main__': main(__doc__, run, SIDES)

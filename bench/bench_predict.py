@@ -3,14 +3,11 @@
     python bench/bench_predict.py [--peer PYTHON_WITH_FASTAI] [--rounds 2]
 
 Both sides read the same table of docstrings, tokenize it themselves, and run an untrained AWD-LSTM 400/1152/3 with its classifier head. Each side runs in a process of its own and they take turns."""
-import argparse
 import csv
-import json
 import os
-import subprocess
-import sys
 import tempfile
-import time
+
+from sides import main, seconds, take_turns
 
 N_TRAIN, N_VALID, BS = 300, 256, 64
 SHORT = 'A short text of about fifteen words, such as a person might type into it.'
@@ -27,15 +24,8 @@ def write_table(path):
 
 
 def figures(get_preds, predict):
-    "Documents a second of `get_preds` and milliseconds of `predict`, each the best of a few runs after one that warms up"
-    def best(f, n):
-        times = []
-        for i in range(n+1):
-            t = time.perf_counter()
-            f()
-            if i: times.append(time.perf_counter()-t)
-        return min(times)
-    return {'get_preds_docs_s': N_VALID/best(get_preds, 2), 'predict_ms': 1000*best(lambda: predict(SHORT), 12)}
+    "Documents a second of `get_preds` and milliseconds of `predict`"
+    return {'get_preds_docs_s': N_VALID/seconds(get_preds), 'predict_ms': 1000*seconds(lambda: predict(SHORT), 12)}
 
 
 def side_textnb(path):
@@ -64,43 +54,12 @@ def side_fastai(path):
 SIDES = dict(textnb=side_textnb, fastai=side_fastai)
 
 
-def measure(side, table, python=sys.executable):
-    "Figures of `side` on the file `table`, taken in a process of its own by the interpreter `python`"
-    env = {**os.environ, 'PYTHONWARNINGS': 'ignore', 'TEXTNB_PROGRESS': '0'}
-    with tempfile.TemporaryDirectory() as d:
-        cmd = [python, os.path.abspath(__file__), '--side', side, '--table', os.path.abspath(table)]
-        res = subprocess.run(cmd, capture_output=True, text=True, env=env, cwd=d)
-    if res.returncode: raise RuntimeError(f'the measurement of {side} with {python} failed:\n{res.stderr[-2000:]}')
-    return json.loads(res.stdout.strip().splitlines()[-1])
-
-
 def run(peer=None, rounds=2)->dict:
     "Figures of all sides, and ratios (above 1 is better) to `peer`, an interpreter that has fastai 2.8.12"
-    sides = {'textnb': sys.executable, **({'fastai': peer} if peer else {})}
-    res = {}
     with tempfile.TemporaryDirectory() as d:
         table = os.path.join(d, 'docstrings.csv')
         write_table(table)
-        for _ in range(rounds):
-            for side, python in sides.items():
-                got, old = measure(side, table, python), res.get(side, {})
-                res[side] = {k: (min if k.endswith('_ms') else max)(v, old.get(k, v)) for k, v in got.items()}
-    if peer:
-        a, b = res['textnb'], res['fastai']
-        res['ratio'] = {k: (b[k]/v if k.endswith('_ms') else v/b[k]) for k, v in a.items()}
-    return res
+        return take_turns(__file__, ['textnb'], peer, rounds, table)
 
 
-def main():
-    "Print the figures as JSON"
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--peer', help='interpreter with fastai 2.8.12')
-    parser.add_argument('--rounds', type=int, default=2, help='turns of each side; the best counts')
-    parser.add_argument('--side', choices=SIDES, help=argparse.SUPPRESS)
-    parser.add_argument('--table', help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.side: return print(json.dumps(SIDES[args.side](args.table)))
-    print(json.dumps(run(args.peer, args.rounds), indent=1))
-
-
-if __name__ == '__main__': main()
+if __name__ == '__main__': main(__doc__, run, SIDES, rounds=2)

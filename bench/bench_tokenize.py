@@ -4,7 +4,6 @@
 
 `TEXTNB_IMDB=train.parquet` (a column `text`) measures on reviews; without it the documents are put together from the language reference of Python, in the length and with the marks of reviews.
 textnb's figure is the whole way to a store, with its vocabulary; fastai's is tokenizing alone. The sides take turns, and the best of each counts."""
-import argparse
 import json
 import os
 import random
@@ -14,6 +13,8 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+
+from sides import main
 
 N_DOCS, N_SHORT = 5000, 1_000_000
 
@@ -119,31 +120,20 @@ def short_documents(n=N_SHORT, n_workers=2):
                 short_docs=docs, short_tokens=tokens)
 
 
-def run(peer=None, rounds=3, n_docs=N_DOCS, n_short=N_SHORT)->dict:
+def run(peer=None, rounds=3, docs=N_DOCS, short=N_SHORT)->dict:
     "Figures of both sides, and ratios (above 1 is better)"
-    texts = documents(n_docs)
+    texts = documents(docs)
     best = {}
     for _ in range(rounds):
         for n in (1, 2):
             t, store = seconds_textnb(texts, n)
             best[n] = min(best.get(n, t), t)
         if peer: best['fastai'] = min(best.get('fastai', 1e9), seconds_fastai(texts, peer))
-    res = {'textnb': dict(docs_s=len(texts)/best[2], docs_s_1_worker=len(texts)/best[1], tokens_s=store.n_tokens/best[2], equal_to_spacy_pct=likeness(texts[:2000]), **short_documents(n_short))}
+    res = {'textnb': dict(docs_s=len(texts)/best[2], docs_s_1_worker=len(texts)/best[1], tokens_s=store.n_tokens/best[2], equal_to_spacy_pct=likeness(texts[:2000]), **short_documents(short))}
     if peer:
         res['fastai'] = dict(docs_s=len(texts)/best['fastai'])
         res['ratio'] = dict(docs_s=best['fastai']/best[2])
     return res
 
 
-def main():
-    "Print the figures as JSON"
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--peer', help='interpreter with fastai 2.8.12')
-    parser.add_argument('--rounds', type=int, default=3, help='turns of each side')
-    parser.add_argument('--docs', type=int, default=N_DOCS, help='documents to tokenize')
-    parser.add_argument('--short', type=int, default=N_SHORT, help='short documents, for the memory')
-    args = parser.parse_args()
-    print(json.dumps(run(args.peer, args.rounds, args.docs, args.short), indent=1))
-
-
-if __name__ == '__main__': main()
+if __name__ == '__main__': main(__doc__, run, rounds=3, docs=(N_DOCS, 'documents to tokenize'), short=(N_SHORT, 'short documents, for the memory'))
