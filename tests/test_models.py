@@ -7,7 +7,7 @@ from hypothesis import given, settings, strategies as st
 from torch import nn
 
 from textnb.models import *
-from textnb.models.awd_lstm import _FusedLSTM, _lstm_few
+from textnb.models.awd_lstm import _FusedLSTM, lstm
 
 GOLDENS = Path(__file__).parent/'goldens'
 SMALL = dict(emb_sz=6, n_hid=8, n_layers=2)
@@ -301,7 +301,7 @@ def test_beam_rows_can_be_forked():
 
 @pytest.mark.parametrize('sl,bs', [(1, 1), (1, 4), (7, 3)])
 def test_lstm_kernels_agree(sl, bs):
-    "The native kernel, the loop for few rows and the fast layer give the same outputs and gradients"
+    "The native kernel and the fast layer give the same outputs and gradients"
     torch.manual_seed(0)
     ref = nn.LSTM(5, 4, batch_first=True).double()
     args = [torch.randn(s).double().requires_grad_() for s in ((bs, sl, 5), (bs, 4), (bs, 4))]
@@ -309,13 +309,37 @@ def test_lstm_kernels_agree(sl, bs):
     def native(*a):
         out, (h, c) = ref(a[0], (a[1][None], a[2][None]))
         return out, h[0], c[0]
-    fns = [native, lambda *a: _lstm_few(*a, *weights), lambda *a: _FusedLSTM.apply(*a, *weights, torch.float64)]
+    fns = [native, lambda *a: _FusedLSTM.apply(*a, *weights, torch.float64)]
     res = [f(*args) for f in fns]
     grads = [torch.autograd.grad(sum((o*(i+1)).pow(2).sum() for i, o in enumerate(r)), args+weights) for r in res]
     for r, g in zip(res[1:], grads[1:]):
         for a, b in zip(r, res[0]): torch.testing.assert_close(a, b)
         for a, b in zip(g, grads[0]): torch.testing.assert_close(a, b)
-    assert torch.autograd.gradcheck(lambda *a: fns[2](*a), args)
+    assert torch.autograd.gradcheck(fns[1], args)
+
+
+@pytest.mark.parametrize('sl,bs', [(1, 1), (1, 4), (7, 3), (40, 2), (3, 100)])
+def test_packed_weights(sl, bs):
+    "Reading with packed weights gives the numbers of PyTorch's kernel, and those of the new weights after a step, a load or a change through `.data`"
+    torch.manual_seed(0)
+    ref = nn.LSTM(5, 4, batch_first=True)
+    weights = list(ref.parameters())
+    x, h, c = (torch.randn(s) for s in ((bs, sl, 5), (bs, 4), (bs, 4)))
+    def check():
+        with torch.no_grad(): out, hn, cn = lstm(x, h, c, *weights)
+        expect, (he, ce) = ref(x, (h[None], c[None]))
+        for a, b in zip((out, hn, cn), (expect, he[0], ce[0])): torch.testing.assert_close(a, b.detach(), atol=1e-6, rtol=0)
+    check()
+    opt = torch.optim.SGD(ref.parameters(), lr=1.)
+    ref(x)[0].sum().backward()
+    opt.step()
+    check()
+    ref.load_state_dict({k: torch.randn_like(v) for k, v in ref.state_dict().items()})
+    check()
+    for w in weights: w.data.add_(1)
+    check()
+    with torch.inference_mode(): lstm(x, h, c, *weights)
+    check()
 
 
 def test_bfloat16_training():

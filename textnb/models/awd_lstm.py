@@ -8,10 +8,11 @@ Docs: https://textnb.github.io/textnb/awd_lstm.html.md"""
 __all__ = ['awd_lstm_lm_config', 'awd_lstm_clas_config', 'awd_lstm_small_lm_config', 'awd_lstm_small_clas_config', 'lstm', 'LSTM',
            'AWD_LSTM', 'awd_lstm_lm_split', 'awd_lstm_clas_split']
 
-# %% ../../nbs/11_awd_lstm.ipynb #83e63e41
-import torch, torch.nn.functional as F
+# %% ../../nbs/11_awd_lstm.ipynb #8905f3f4
+import torch
 from fastcore.basics import patch
 from torch import nn,Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
 from .layers import *
 
@@ -71,21 +72,34 @@ class _FusedLSTM(torch.autograd.Function):
         grads = zip((dx,dh,dc,d_ih,d_hh,bias,bias), ctx.types)
         return (*[None if g is None else g.to(t) for g,t in grads], None)
 
-# %% ../../nbs/11_awd_lstm.ipynb #6bce0af1
-def _lstm_few(x, h, c, w_ih, w_hh, b_ih, b_hh):
-    "The loop for few rows and steps; `h` and `c` may be None"
-    outs,w_hh = [],w_hh.t()
-    if x.shape[0]==1 and x.shape[1]>8: w_hh = w_hh.contiguous()
-    for g in F.linear(x, w_ih, b_ih+b_hh).unbind(1):
-        if h is not None: g = torch.addmm(g, h, w_hh)
-        i,f,u,o = g.chunk(4, 1)
-        new = i.sigmoid()*u.tanh()
-        c = new if c is None else torch.addcmul(new, f.sigmoid(), c)
-        h = o.sigmoid()*c.tanh()
-        outs.append(h)
-    return torch.stack(outs, 1), h, c
+# %% ../../nbs/11_awd_lstm.ipynb #b9568bc9
+_packed = WeakIdKeyDictionary()
 
-# %% ../../nbs/11_awd_lstm.ipynb #61e7c66c
+def _stamp(w): return w.data_ptr(), w._version, w[::16].sum().item()
+
+def _pack(w_ih, w_hh):
+    "The two matrices in the order in which oneDNN multiplies; kept until one of them changes"
+    stamp = _stamp(w_ih),_stamp(w_hh)
+    if w_hh not in _packed or _packed[w_hh][0]!=stamp:
+        with torch.inference_mode(False), torch.no_grad():
+            _packed[w_hh] = stamp,torch.ops.mkldnn._reorder_mkldnn_rnn_layer_weight(w_ih, w_hh, w_hh.shape[1], False, True, False)
+    return _packed[w_hh][1]
+
+# %% ../../nbs/11_awd_lstm.ipynb #f400e9c1
+def _lstm_packed(x, h, c, w_ih, w_hh, b_ih, b_hh):
+    "PyTorch's CPU kernel on weights that are packed already"
+    w0,w1 = _pack(w_ih, w_hh)
+    xt,h,c = (o.contiguous() for o in (x.transpose(0,1), h, c))
+    out,h,c,_ = torch.ops.aten.mkldnn_rnn_layer(xt, w0, w1, b_ih, b_hh, h, c, False, [], 2, w_hh.shape[1], 1, True, False, False, False)
+    return out.transpose(0,1), h.view(c.shape), c
+
+def _can_pack(x, weights):
+    "Can `x` be read by packed weights: float32 on a CPU, no gradient, parameters (and no copies of them that live for one call)?"
+    if x.device.type!='cpu' or not all(o.dtype==torch.float32 for o in (x,*weights)) or not all(isinstance(o, nn.Parameter) for o in weights[:2]): return False
+    if torch.is_grad_enabled() and any(o.requires_grad for o in (x,*weights)) or any(o.is_inference() for o in weights[:2]): return False
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, '_reorder_mkldnn_rnn_layer_weight')
+
+# %% ../../nbs/11_awd_lstm.ipynb #06031d2c
 def _autocast_dtype(device):
     "The type that autocast asks for on `device`, or None"
     if torch.is_autocast_enabled(device.type): return torch.get_autocast_dtype(device.type)
@@ -95,12 +109,7 @@ def _one_piece(weights):
     flat = torch.cat([w.flatten() for w in weights]).split([w.numel() for w in weights])
     return [f.view_as(w) for f,w in zip(flat, weights)]
 
-def _is_few(x, weights):
-    "Is the plain loop the fastest for `x`?"
-    if x.is_cuda or (torch.is_grad_enabled() and any(o.requires_grad for o in (x,*weights))): return False
-    return x.shape[0]<=8 and x.shape[1]<=(64 if x.shape[0]==1 else 16)
-
-# %% ../../nbs/11_awd_lstm.ipynb #9857c324
+# %% ../../nbs/11_awd_lstm.ipynb #e53225de
 def lstm(
     x:Tensor, # (bs, sl, n_in)
     h:Tensor, # (bs, n) what it last said, or None
@@ -109,8 +118,8 @@ def lstm(
 )->tuple: # output (bs, sl, n), then h and c after the last step
     "One LSTM layer, run by the kernel that suits type and device"
     dtype,on_cpu = _autocast_dtype(x.device) or x.dtype,x.device.type=='cpu'
-    if x.dtype==weights[0].dtype==dtype and _is_few(x, weights) and on_cpu: return _lstm_few(x, h, c, *weights)
     if h is None: h = c = x.new_zeros(x.shape[0], weights[1].shape[1])
+    if dtype==torch.float32 and _can_pack(x, weights): return _lstm_packed(x, h, c, *weights)
     if on_cpu and dtype==torch.bfloat16:
         with torch.autocast('cpu', enabled=False): return _FusedLSTM.apply(x, h, c, *weights, dtype)
     if x.is_cuda: weights = _one_piece(weights)
