@@ -1,0 +1,1 @@
+"Live panels: what one sees of a model while one plays with it"
