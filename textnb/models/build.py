@@ -8,7 +8,7 @@ Docs: https://textnb.github.io/textnb/build.html.md"""
 __all__ = ['gru_lm_config', 'gru_clas_config', 'SequentialRNN', 'left_align', 'MultiBatchEncoder', 'LayerStates', 'register_arch',
            'arch_named', 'model_meta', 'get_language_model', 'get_text_classifier', 'SimpleGRU', 'splits']
 
-# %% ../../nbs/15_build.ipynb #7dc24b07
+# %% ../../nbs/15_build.ipynb #3250f26c
 import difflib,inspect,warnings
 from collections.abc import Sequence
 
@@ -19,6 +19,7 @@ from torch import nn,Tensor
 from ..datasets import URLs
 from .awd_lstm import *
 from .layers import *
+from .transformer import *
 
 # %% ../../nbs/15_build.ipynb #06c5080a
 class SequentialRNN(nn.Sequential):
@@ -35,7 +36,7 @@ class SequentialRNN(nn.Sequential):
         self.reset()
         return super()._apply(*args, **kwargs)
 
-# %% ../../nbs/15_build.ipynb #58ceed03
+# %% ../../nbs/15_build.ipynb #5bbcda72
 @patch
 def step(self:SequentialRNN,
     input:Tensor, # (bs, sl) ids
@@ -54,7 +55,7 @@ def forward(self:SequentialRNN,
     if not self.is_lm: return super(SequentialRNN, self).forward(input)
     state = None if self.state is None or self[0].state_bs(self.state)!=input.shape[0] else self.state
     raw_outputs,outputs,state = self[0](input, state)
-    self.state = self[0].detach_state(state)
+    self.state = self[0].detach_state(state) if getattr(self[0], 'stream_state', True) else None
     return self[1]((raw_outputs,outputs))
 
 # %% ../../nbs/15_build.ipynb #9dbad20f
@@ -156,7 +157,7 @@ class LayerStates(Sequence):
         if l not in self.made: self.made[l] = self.make(l)
         return self.made[l]
 
-# %% ../../nbs/15_build.ipynb #346663ed
+# %% ../../nbs/15_build.ipynb #f0ab72f5
 @patch
 def _arranger(self:MultiBatchEncoder, lens, order, read):
     "The mask, and a function that arranges the windows of one layer: rows in their own order, their last steps at the left edge"
@@ -181,8 +182,9 @@ def forward(self:MultiBatchEncoder,
     "Hidden states of the last `max_len` words of each row of `input`"
     ids,lens,order = left_align(input, self.pad_idx)
     run,kept = lens.clamp(min=1).tolist(),self.max_len or ids.shape[1]
-    two_way = getattr(self.module, 'bidir', False)
-    raws,outs,read = self._read_both_ways(ids, run) if two_way else self._read(ids, run, [max(0, l-kept) for l in run])
+    skip,reader = [max(0, l-kept) for l in run],getattr(self.module, 'read_texts', None)
+    if reader: raws,outs,read = reader(ids, run, skip)
+    else: raws,outs,read = self._read_both_ways(ids, run) if getattr(self.module, 'bidir', False) else self._read(ids, run, skip)
     mask,arrange = self._arranger(lens, order, read)
     raw_outputs = LayerStates(len(raws[0]), lambda l: arrange([o[l] for o in raws]), mask)
     def output(l): return raw_outputs[l] if all(r[l] is o[l] for r,o in zip(raws,outs)) else arrange([o[l] for o in outs])
@@ -231,8 +233,9 @@ def model_meta(
     "What is known of `arch`"
     return _model_meta[arch_named(arch)]
 
-# %% ../../nbs/15_build.ipynb #0d4089a1
+# %% ../../nbs/15_build.ipynb #13f948af
 register_arch(AWD_LSTM, 'emb_sz', awd_lstm_lm_config, awd_lstm_clas_config, awd_lstm_lm_split, awd_lstm_clas_split, URLs.WT103_FWD, URLs.WT103_BWD)
+register_arch(Transformer, 'd_model', tfmer_lm_config, tfmer_clas_config, tfmer_lm_split, tfmer_clas_split, URLs.OPENAI_TRANSFORMER)
 
 # %% ../../nbs/15_build.ipynb #3e62f703
 def _known_entries(arch, task):
