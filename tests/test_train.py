@@ -249,6 +249,12 @@ def test_a_cycle_in_pieces():
     for e in range(4): two.fit_one_cycle(1, 1e-2, tot_epochs=4, start_epoch=e)
     assert same(weights(one), weights(two))
 
+def test_no_epochs():
+    "Bad input: a cycle of no epochs is named"
+    learn = Learner(points(), mlp(), silent=True)
+    for n in (0,-1):
+        with pytest.raises(ValueError, match=f'at least 1, and not {n}'): learn.fit_one_cycle(n, 1e-2)
+
 @settings(max_examples=100, deadline=None)
 @given(p=st.floats(0,1), start=st.floats(.05,.95), div=st.floats(2,100))
 def test_one_cycle_bounds(p, start, div):

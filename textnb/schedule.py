@@ -78,7 +78,7 @@ class OneCycleScheduler(Scheduler):
 
     def at(self, p): return one_cycle(p, self.learn.lr_range(self.lr_max), **self.kw)
 
-# %% ../nbs/21_schedule.ipynb #a83d18ad
+# %% ../nbs/21_schedule.ipynb #9891db43
 @patch
 def fit_one_cycle(self:Learner,
     cyc_len:int, # epochs of this call
@@ -96,6 +96,7 @@ def fit_one_cycle(self:Learner,
     max_lr = defaults.lr if max_lr is None else max_lr
     sched,start = OneCycleScheduler(max_lr, moms, div_factor, pct_start, final_div),start_epoch or 0
     tot = tot_epochs or max(cyc_len, start)
+    if cyc_len<1: raise ValueError(f'cyc_len is the number of epochs, at least 1, and not {cyc_len}')
     if start>=tot: raise ValueError(f'start_epoch={start} is not inside a cycle of {tot} epochs: give `tot_epochs`')
     self._ready(max_lr, wd)
     self._fit(tot, min(start+cyc_len, tot), start, [sched, *(callbacks or [])])
