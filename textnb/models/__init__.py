@@ -2,4 +2,5 @@
 
 from textnb.models.layers import *
 from textnb.models.awd_lstm import *
+from textnb.models.qrnn import *
 from textnb.models.build import *

@@ -157,7 +157,7 @@ def forward(self:LSTM,
         outs.append(out.flip(1) if w else out), hs.append(h), cs.append(c)
     return torch.cat(outs, -1) if len(outs)>1 else outs[0], (torch.stack(hs),torch.stack(cs))
 
-# %% ../../nbs/11_awd_lstm.ipynb #fdf7608d
+# %% ../../nbs/11_awd_lstm.ipynb #60485540
 class AWD_LSTM(nn.Module):
     "Embedding, `n_layers` of LSTM and their dropouts; `encoder(input, state) -> raw_outputs, outputs, state`"
     initrange,any_window = 0.1,True
@@ -175,16 +175,22 @@ class AWD_LSTM(nn.Module):
         bidir:bool=False, # read both ways?
     ):
         super().__init__()
-        if qrnn: raise NotImplementedError('AWD_LSTM(qrnn=True) needs the QRNN layer, which this version does not have: use qrnn=False')
         self.emb_sz,self.n_hid,self.n_layers,self.pad_idx,self.bidir,self.n_dir = emb_sz,n_hid,n_layers,pad_token,bidir,2 if bidir else 1
         self.encoder = nn.Embedding(vocab_sz, emb_sz, padding_idx=pad_token)
         self.encoder.weight.data.uniform_(-self.initrange, self.initrange)
         if pad_token is not None: self.encoder.weight.data[pad_token] = 0
         self.encoder_dp,self.input_dp = EmbeddingDropout(self.encoder, embed_p),RNNDropout(input_p)
         sizes = [emb_sz] + [n_hid]*(n_layers-1) + [emb_sz]
-        rnns = [LSTM(i, o//self.n_dir, bidir) for i,o in zip(sizes, sizes[1:])]
-        self.rnns = nn.ModuleList([WeightDropout(r, weight_p, ['weight_hh_l0'+w for w in r.ways]) for r in rnns])
+        make = self._qrnn_layer if qrnn else self._lstm_layer
+        self.rnns = nn.ModuleList([make(l, i, o//self.n_dir, weight_p) for l,(i,o) in enumerate(zip(sizes, sizes[1:]))])
         self.hidden_dps = nn.ModuleList([RNNDropout(hidden_p) for _ in range(n_layers-1)])
+
+# %% ../../nbs/11_awd_lstm.ipynb #f2b68e55
+@patch
+def _lstm_layer(self:AWD_LSTM, l, n_in, n_out, weight_p):
+    "Layer `l` of an encoder of LSTMs"
+    rnn = LSTM(n_in, n_out, self.bidir)
+    return WeightDropout(rnn, weight_p, ['weight_hh_l0'+w for w in rnn.ways])
 
 # %% ../../nbs/11_awd_lstm.ipynb #2bf5ddfa
 @patch
