@@ -6,10 +6,10 @@ Docs: https://textnb.github.io/textnb/panels.html.md"""
 
 # %% auto #0
 __all__ = ['STYLE', 'set_key', 'visible', 'shading', 'legend', 'bars', 'table', 'chip', 'sparkline', 'whole_page', 'data_link',
-           'Panel', 'error_html']
+           'Panel', 'error_html', 'page_files', 'page_command']
 
-# %% ../../nbs/42_panels.ipynb #1da38d3e
-import asyncio, base64, inspect, time, traceback
+# %% ../../nbs/42_panels.ipynb #2e163793
+import asyncio, base64, inspect, json, os, sys, time, traceback
 from pathlib import Path
 from fastcore.basics import patch
 
@@ -56,7 +56,7 @@ STYLE = f'''<style>
 .tnb svg{{max-width:100%}}
 </style>'''
 
-# %% ../../nbs/42_panels.ipynb #15f8ef6d
+# %% ../../nbs/42_panels.ipynb #61914b6e
 def visible(
     piece:str, # any text
 )->str: # HTML in which nothing is invisible
@@ -69,6 +69,7 @@ def shading(
     scores, # a number from -1 to 1 for each, or None
     cmap=None, # colour map of the scores, as `shade` takes it
     titles:list=None, # a tooltip for each; default its score
+    sep:str=' ', # between two pieces; '' for the parts of a text with its own blanks
 )->str: # HTML
     "The `pieces` on backgrounds that show their `scores`"
     def span(i, t, s):
@@ -77,7 +78,7 @@ def shading(
         bg,fg = shade(s, cmap)
         line = ';text-decoration:underline dotted 2px;text-underline-offset:3px' if s<0 else ''
         return f'<span title="{esc(titles[i]) if titles else f"{s:+.3f}"}" style="background-color:{bg};color:{fg}{line}">{visible(t)}</span>'
-    return f'<div class="tnb-text">{"".join(span(i, t, s) for i,(t,s) in enumerate(zip(pieces, scores, strict=True)))}</div>'
+    return f'<div class="tnb-text">{sep.join(span(i, t, s) for i,(t,s) in enumerate(zip(pieces, scores, strict=True)))}</div>'
 
 # %% ../../nbs/42_panels.ipynb #00daa323
 def legend(
@@ -302,20 +303,19 @@ def to_html(self:Panel)->str: # HTML that needs no widgets, no script and no oth
     err = error_html(self.error) if self.error else ''
     return f'{STYLE}<div class="tnb"><h3>{esc(self.title)}</h3>{err or self.render(self.state)}<p class="tnb-note">{esc("" if err else self.say(self.state))}</p></div>'
 
-# %% ../../nbs/42_panels.ipynb #594462e4
+# %% ../../nbs/42_panels.ipynb #a1a824fb
 @patch
 def control(self:Panel,
     kind:str, # class of ipywidgets, such as 'Dropdown'
     key:str, # key of the state
     label:str, # its description
     tip:str='', # its tooltip
-    width:str='250px', # as wide as this where there is room
     **kwargs, # more arguments of the class, such as `options`
 ): # the widget
     "A widget that shows and sets `state[key]`"
     import ipywidgets
     kwargs = {**self.choices_of(key), **kwargs}
-    lay = {'width':'auto', 'flex':f'1 1 {width}', 'max_width':'100%', 'margin':'2px 8px 2px 0', **kwargs.pop('layout', {})}
+    lay = {'width':'auto', 'max_width':'100%', 'margin':'2px 8px 2px 0', **kwargs.pop('layout', {})}
     style = {} if kind in ('Checkbox','ToggleButton') else dict(style=dict(description_width='initial'))
     if kind=='Checkbox': kwargs['indent'] = False
     w = getattr(ipywidgets, kind)(value=self.state[key], description=label, tooltip=tip or label, layout=lay, **{**style, **kwargs})
@@ -331,7 +331,7 @@ def choices_of(self:Panel,
     o = self.choices(self.state)
     return dict(options=o[key]) if key in o else {}
 
-# %% ../../nbs/42_panels.ipynb #442379d6
+# %% ../../nbs/42_panels.ipynb #249432c6
 @patch
 def button(self:Panel,
     label:str, # its description
@@ -349,9 +349,12 @@ def button(self:Panel,
 @patch
 def row(self:Panel,
     *widgets, # side by side
+    width:str='240px', # each as wide as this where there is room; buttons and boxes to tick are as wide as their words
 ): # a box
     "`widgets` in a row that wraps where the page is narrow"
     import ipywidgets
+    for w in widgets:
+        if not isinstance(w, (ipywidgets.Button,ipywidgets.Checkbox)): w.layout.flex = f'1 1 {width}'
     return ipywidgets.Box(widgets, layout=dict(display='flex', flex_flow='row wrap', align_items='center', width='auto', overflow='visible'))
 
 @patch
@@ -466,3 +469,40 @@ def export(self:Panel,
 def files(self:Panel)->dict: # ending -> (MIME type, function that gives the content)
     "What `export` can write"
     return {'.html':('text/html', lambda: whole_page(self.title, self.to_html()))}
+
+# %% ../../nbs/42_panels.ipynb #f42e6d0a
+_template = """{%- extends 'voila/templates/lab/index.html.j2' -%}
+{%- block html_head_js -%}{%- endblock html_head_js -%}
+{%- block html_head_js_mermaidjs -%}{%- endblock html_head_js_mermaidjs -%}
+{%- block notebook_css -%}
+{{ resources.include_js("static/voila-style.js") }}
+{{ spinner.css() }}
+<style>.jp-mod-noOutputs.jp-mod-noInput{display:none} body{background:var(--jp-layout-color0);padding:8px 12px}</style>
+{{ super.super() }}
+{%- endblock notebook_css -%}
+"""
+
+def page_files(
+    source:str, # Python code whose last line is a panel
+    title:str='textnb', # of the page
+)->dict: # text of each file, by its path
+    "What Voila needs to show the panel of `source`: a notebook, and a template that asks no other host for anything"
+    cell = dict(cell_type='code', id='panel', metadata={}, source=source, outputs=[], execution_count=None)
+    meta = dict(title=title, kernelspec=dict(name='python3', display_name='Python 3', language='python'))
+    nb = dict(cells=[cell], metadata=meta, nbformat=4, nbformat_minor=5)
+    top = 'share/voila/templates/textnb'
+    return {'panel.ipynb':json.dumps(nb), f'{top}/conf.json':'{"base_template": "lab"}', f'{top}/index.html.j2':_template}
+
+def page_command(
+    folder, # where the files of `page_files` are
+    port:int=None, # default: the first free one from 8866
+    browser:bool=False, # open a browser?
+    theme:str='light', # or 'dark'
+)->tuple: # command, and the variables of its environment
+    "How to start Voila on `folder`, on this machine only"
+    cmd = [sys.executable, '-m', 'voila', str(folder), '--template=textnb', f'--theme={theme}', '--Voila.ip=127.0.0.1']
+    cmd += [f'--VoilaConfiguration.extension_allowlist={o}' for o in ('@jupyter-widgets/jupyterlab-manager','@voila-dashboards/widgets-manager8')]
+    if port: cmd.append(f'--port={port}')
+    if not browser: cmd.append('--no-browser')
+    old = os.environ.get('JUPYTER_PATH')
+    return cmd,{**os.environ, 'JUPYTER_PATH':os.pathsep.join([str(Path(folder)/'share'), *([old] if old else [])])}

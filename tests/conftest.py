@@ -1,0 +1,94 @@
+"Panels in a real browser: one Voila server for all tests, and pages that allow no error in the console and no request to another host"
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import pytest
+
+def free_port():
+    "A port that nobody listens on"
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        return s.getsockname()[1]
+
+def serve(folder, cmd, ready, env=os.environ, limit=60):
+    "Start the server `cmd` in `folder` with settings of its own; gives its process once `ready` answers"
+    own = {f'{o}_DIR': str(folder/o.lower()) for o in ('JUPYTER_CONFIG', 'JUPYTER_DATA', 'JUPYTER_RUNTIME')}
+    env = {**env, **own, 'IPYTHONDIR': str(folder/'ipython'), 'OMP_NUM_THREADS': '1', 'TEXTNB_PROGRESS': '0'}
+    log = folder/'server.log'
+    with log.open('wb') as f: p = subprocess.Popen(cmd, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=f, stderr=f, start_new_session=True)
+    end = time.monotonic()+limit
+    while time.monotonic()<end and p.poll() is None:
+        try: urlopen(ready, timeout=2)
+        except HTTPError: return p
+        except OSError: time.sleep(.1)
+        else: return p
+    stop(p)
+    raise RuntimeError(f'{" ".join(cmd)} did not start: {log.read_text(errors="replace")[-3000:]}')
+
+def write_panel(folder, source, name='panel.ipynb'):
+    "The files that Voila needs to show `source`, its notebook under `name`"
+    from textnb.panels.frame import page_files
+    for k,v in page_files(source).items():
+        f = folder/(name if k=='panel.ipynb' else k)
+        f.parent.mkdir(parents=True, exist_ok=True)
+        f.write_text(v, encoding='utf-8')
+
+def stop(p):
+    "End a server and the kernels that it started"
+    for s in signal.SIGTERM, signal.SIGKILL:
+        try: os.killpg(p.pid, s)
+        except ProcessLookupError: break
+        try: p.wait(5)
+        except subprocess.TimeoutExpired: pass
+
+@pytest.fixture(scope='session')
+def voila(chromium, tmp_path_factory):
+    "A Voila server: its folder and its address"
+    pytest.importorskip('voila')
+    from textnb.panels.frame import page_command
+    d,port = tmp_path_factory.mktemp('voila'),free_port()
+    cmd,env = page_command(d, port)
+    write_panel(d, '')
+    p = serve(d, cmd, f'http://127.0.0.1:{port}/voila/static/none', env)
+    yield d,f'http://127.0.0.1:{port}'
+    stop(p)
+
+@pytest.fixture
+def watched(browser):
+    "`watched(url, scheme, width)` opens a page; in the end there must have been no error in its console and no request to another host"
+    made,bad = [],[]
+    def see(url, scheme='light', width=1100, height=1000):
+        ctx = browser.new_context(color_scheme=scheme, viewport=dict(width=width, height=height), accept_downloads=True)
+        made.append(ctx)
+        page,host = ctx.new_page(),url.split('/')[2]
+        def outside(r):
+            bad.append(f'request to {r.request.url}')
+            r.abort()
+        ctx.route(lambda u: not u.startswith(('data:', 'blob:', 'about:')) and u.split('/')[2]!=host, outside)
+        page.on('pageerror', lambda e: bad.append(f'{e}'))
+        page.on('console', lambda m: m.type=='error' and bad.append(m.text))
+        page.goto(url)
+        return page
+    yield see
+    for ctx in made:
+        for page in ctx.pages: page.goto('about:blank')
+        ctx.close()
+    assert bad == []
+
+@pytest.fixture
+def open_panel(voila, watched):
+    "`open_panel(src, scheme='light', width=1100)` is the page of a notebook with the one cell `src`, once its panel is there"
+    d,url = voila
+    def see(src, scheme='light', width=1100, n=1, **kwargs):
+        nm = f'n{len(list(d.glob("*.ipynb")))}.ipynb'
+        write_panel(d, src, nm)
+        page = watched(f'{url}/voila/render/{nm}?theme={scheme}', scheme, width, **kwargs)
+        page.locator('.tnb-panel').nth(n-1).wait_for(timeout=60_000)
+        return page
+    return see
