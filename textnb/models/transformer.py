@@ -231,11 +231,18 @@ def _look(self:Transformer, sl, n_past, lens, device):
     if lens is None or min(lens)>=sl: return {}
     return dict(hidden=(torch.arange(sl, device=device) >= torch.tensor(lens, device=device)[:,None])[:,None,None])
 
-# %% ../../nbs/13_transformer.ipynb #d72f4f0f
+# %% ../../nbs/13_transformer.ipynb #ad54662a
+@patch
+def state_len(self:Transformer,
+    state:list, # of this encoder; None is nothing
+)->int: # words
+    "Number of words that `state` remembers"
+    return 0 if state is None else state[0].shape[1]
+
 @patch
 def _window(self:Transformer, x, state=None, lens=None, weights=None):
     "Outputs by layer for the word vectors `x` after those of `state`, and the new state; the list `weights` gets the attention"
-    n,sl = 0 if state is None else state[0].shape[1],x.shape[1]
+    n,sl = self.state_len(state),x.shape[1]
     look = self._look(sl, n, lens, x.device)
     h = self.drop_emb(x + self.pos_enc(torch.arange(n, n+sl, device=x.device)))
     outs,kept = [],[x if n==0 else torch.cat([state[0],x], 1)]
@@ -244,14 +251,14 @@ def _window(self:Transformer, x, state=None, lens=None, weights=None):
         outs.append(h), kept.append(kv)
     return outs, kept
 
-# %% ../../nbs/13_transformer.ipynb #a30a153f
+# %% ../../nbs/13_transformer.ipynb #15416230
 @patch
 def _stream(self:Transformer, x, state, weights=False):
     "Read the word vectors `x` on from `state`: for each window outputs by layer (or attention weights), its first place, and the new state"
     i,keep = 0,self.ctx_len//2
-    begin = 0 if state is None else -state[0].shape[1]
+    begin = -self.state_len(state)
     while i<x.shape[1]:
-        n,old = 0 if state is None else state[0].shape[1],x[:,:0]
+        n,old = self.state_len(state),x[:,:0]
         if n==self.ctx_len: begin,n,old,state = begin+n-keep,keep,state[0][:,n-keep:],None
         new,ws = x[:,i:i+self.ctx_len-n],[] if weights else None
         outs,state = self._window(torch.cat([old,new], 1) if old.shape[1] else new, state, weights=ws)
@@ -354,7 +361,7 @@ def read_texts(self:Transformer,
     res,steps = self._texts(ids, lens, skip)
     return res, res, steps
 
-# %% ../../nbs/13_transformer.ipynb #139b1591
+# %% ../../nbs/13_transformer.ipynb #b9e1ff00
 @patch
 def attentions(self:Transformer,
     input:Tensor, # (bs, sl) ids, or (bs, sl, emb_sz) vectors with `from_embeddings`
@@ -363,7 +370,7 @@ def attentions(self:Transformer,
 )->list: # by layer (bs, n_heads, sl, n_past+sl), rows sum to 1
     "How much each word of `input` looks at each word of `state` and `input`"
     self.check_state(state, input)
-    x,n = input if from_embeddings else self.encoder(input),0 if state is None else state[0].shape[1]
+    x,n = input if from_embeddings else self.encoder(input),self.state_len(state)
     if not self.mask: pieces,_ = self._texts(x, [x.shape[1]]*len(x), [0]*len(x), weights=True)
     else:
         def place(w, at): return F.pad(w, (at+n, x.shape[1]-at-w.shape[3]))
