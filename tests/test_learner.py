@@ -227,7 +227,7 @@ def test_megabyte(clas):
     "Bad input: a text of 1 MB"
     assert torch.isfinite(clas.predict('extraordinarilylong great '*40_000)[2]).all()
 
-@pytest.mark.parametrize('text', [None, 3, float('nan'), b'bytes', [None], ['ok', 3]])
+@pytest.mark.parametrize('text', [None, 3, float('nan'), b'bytes', [None], ['ok', 3], {'text': 'a film'}, {'a film'}])
 def test_no_text(clas, text):
     "Bad input: what is no text is named"
     with pytest.raises(TypeError, match='text'): clas.predict(text)

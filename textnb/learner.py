@@ -407,7 +407,7 @@ def predict_ids(self:RNNLearner,
             for i,p in zip(idxs, self.activation(out).cpu()): res[i] = p
     return torch.stack(res)
 
-# %% ../nbs/30_learner.ipynb #6556f6f8
+# %% ../nbs/30_learner.ipynb #49b8d1ca
 @patch
 def predict(self:RNNLearner,
     text, # one text, or a list of texts
@@ -417,7 +417,7 @@ def predict(self:RNNLearner,
     "Predict the label of a text, or of each of many"
     _no_writer(self, 'predict')
     one = isinstance(text, (str,bytes,tuple))
-    texts = [text] if one else list(text) if hasattr(text, '__iter__') else _check_text(text)
+    texts = [text] if one else list(text) if hasattr(text, '__iter__') and not isinstance(text, (dict,set)) else _check_text(text)
     for i,t in enumerate(texts): _check_text(t, None if one else i)
     if not texts: return []
     res = [self.data.decode_pred(p, thresh) for p in self.predict_ids([self.data.encode(t) for t in texts], bs)]
