@@ -8,7 +8,7 @@ Docs: https://textnb.github.io/textnb/build.html.md"""
 __all__ = ['gru_lm_config', 'gru_clas_config', 'SequentialRNN', 'left_align', 'MultiBatchEncoder', 'LayerStates', 'register_arch',
            'arch_named', 'model_meta', 'get_language_model', 'get_text_classifier', 'SimpleGRU', 'splits']
 
-# %% ../../nbs/15_build.ipynb #3250f26c
+# %% ../../nbs/15_build.ipynb #62a98e36
 import difflib,inspect,warnings
 from collections.abc import Sequence
 
@@ -20,6 +20,7 @@ from ..datasets import URLs
 from .awd_lstm import *
 from .layers import *
 from .transformer import *
+from .transformer_xl import *
 
 # %% ../../nbs/15_build.ipynb #06c5080a
 class SequentialRNN(nn.Sequential):
@@ -233,9 +234,10 @@ def model_meta(
     "What is known of `arch`"
     return _model_meta[arch_named(arch)]
 
-# %% ../../nbs/15_build.ipynb #13f948af
+# %% ../../nbs/15_build.ipynb #12f84b72
 register_arch(AWD_LSTM, 'emb_sz', awd_lstm_lm_config, awd_lstm_clas_config, awd_lstm_lm_split, awd_lstm_clas_split, URLs.WT103_FWD, URLs.WT103_BWD)
 register_arch(Transformer, 'd_model', tfmer_lm_config, tfmer_clas_config, tfmer_lm_split, tfmer_clas_split, URLs.OPENAI_TRANSFORMER)
+register_arch(TransformerXL, 'd_model', tfmerXL_lm_config, tfmerXL_clas_config, tfmerXL_lm_split, tfmerXL_clas_split)
 
 # %% ../../nbs/15_build.ipynb #3e62f703
 def _known_entries(arch, task):
