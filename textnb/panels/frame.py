@@ -8,14 +8,14 @@ Docs: https://textnb.github.io/textnb/panels.html.md"""
 __all__ = ['STYLE', 'set_key', 'visible', 'shading', 'legend', 'bars', 'table', 'chip', 'sparkline', 'whole_page', 'data_link',
            'Panel', 'error_html', 'page_files', 'page_command']
 
-# %% ../../nbs/42_panels.ipynb #2e163793
+# %% ../../nbs/42_panels.ipynb #bb78e1d1
 import asyncio, base64, inspect, json, os, sys, time, traceback
 from pathlib import Path
 from fastcore.basics import patch
 
-from ..attribute import shade
 from ..core import atomic_write, load_json, save_json
 from ..report import esc
+from ..shading import shade
 
 # %% ../../nbs/42_panels.ipynb #693dd3b7
 def set_key(
@@ -27,7 +27,7 @@ def set_key(
     if k not in state: raise KeyError(f"this panel knows no {k!r}; it knows: {', '.join(state)}")
     return {**state, k:v}
 
-# %% ../../nbs/42_panels.ipynb #f86c0d19
+# %% ../../nbs/42_panels.ipynb #7fd28912
 _line,_soft = 'var(--jp-border-color1, #8886)','var(--jp-layout-color2, #8882)'
 STYLE = f'''<style>
 .tnb{{color:var(--jp-content-font-color1, inherit);font-family:var(--jp-content-font-family, system-ui, sans-serif);font-size:14px;line-height:1.5}}
@@ -36,6 +36,7 @@ STYLE = f'''<style>
 .tnb p{{margin:4px 0}}
 .tnb .tnb-note{{font-size:13px}}
 .tnb .tnb-text{{font-size:16px;line-height:2;overflow-wrap:anywhere;white-space:pre-wrap;margin:6px 0}}
+.tnb .tnb-text div{{font-family:inherit!important;line-height:2!important}}
 .tnb .tnb-text span{{padding:2px 1px;border-radius:3px}}
 .tnb .tnb-grid{{display:flex;flex-wrap:wrap;gap:4px 28px;align-items:flex-start}}
 .tnb .tnb-grid>*{{flex:1 1 260px;min-width:0}}
@@ -56,7 +57,7 @@ STYLE = f'''<style>
 .tnb svg{{max-width:100%}}
 </style>'''
 
-# %% ../../nbs/42_panels.ipynb #61914b6e
+# %% ../../nbs/42_panels.ipynb #efe2d86e
 def visible(
     piece:str, # any text
 )->str: # HTML in which nothing is invisible
@@ -72,15 +73,16 @@ def shading(
     sep:str=' ', # between two pieces; '' for the parts of a text with its own blanks
 )->str: # HTML
     "The `pieces` on backgrounds that show their `scores`"
+    signed = any(s<0 for s in scores if s is not None)
     def span(i, t, s):
         if s is None: return esc(t)
         s = float(s)
-        bg,fg = shade(s, cmap)
+        bg,fg = shade(s, cmap, signed)
         line = ';text-decoration:underline dotted 2px;text-underline-offset:3px' if s<0 else ''
         return f'<span title="{esc(titles[i]) if titles else f"{s:+.3f}"}" style="background-color:{bg};color:{fg}{line}">{visible(t)}</span>'
     return f'<div class="tnb-text">{sep.join(span(i, t, s) for i,(t,s) in enumerate(zip(pieces, scores, strict=True)))}</div>'
 
-# %% ../../nbs/42_panels.ipynb #00daa323
+# %% ../../nbs/42_panels.ipynb #4df94231
 def legend(
     top:float, # the score that the strongest colour stands for
     signed:bool=True, # are there scores below 0?
@@ -90,7 +92,7 @@ def legend(
     "A strip of the colours with its ends in numbers"
     xs = [-1,-.5,0,.5,1] if signed else [0,.25,.5,.75,1]
     def block(x):
-        bg,fg = shade(x, cmap)
+        bg,fg = shade(x, cmap, signed)
         line = ';text-decoration:underline dotted 2px' if x<0 else ''
         return f'<span style="background-color:{bg};color:{fg};padding:1px 8px{line}">{x*top:{"+" if signed and x else ""}.3g}</span>'
     lo,hi = ('against ',' for') if signed else ('less ',' more')
@@ -169,7 +171,7 @@ def data_link(
     b = base64.b64encode(data if isinstance(data, bytes) else data.encode()).decode()
     return f'<a download="{esc(name)}" href="data:{mime};base64,{b}">{esc(name)}</a>'
 
-# %% ../../nbs/42_panels.ipynb #9d1f57fa
+# %% ../../nbs/42_panels.ipynb #715a6f1e
 class Panel:
     "A pure `reduce` and a pure `render`, wired to widgets"
     title = 'Panel' # heading
@@ -180,6 +182,7 @@ class Panel:
     reduce = staticmethod(set_key)
     render = staticmethod(lambda state: '')
     say = staticmethod(lambda state: '')
+    twin = None # how the state is drawn on a page without Python; default `render`
 
     def __init__(self,
         state:dict, # the first state
@@ -248,7 +251,7 @@ def _take(self:Panel, name, value):
         return True
     except Exception as e: return self._fail(e)
 
-# %% ../../nbs/42_panels.ipynb #d618173e
+# %% ../../nbs/42_panels.ipynb #a94ed9e4
 @patch
 def later(self:Panel):
     "Update soon, but at most once in `wait` seconds; at once where no event loop runs"
@@ -263,7 +266,7 @@ def _start(self:Panel):
     self._task = asyncio.ensure_future(_run(self))
 
 async def _run(panel):
-    for _ in _steps(panel): await asyncio.sleep(0)
+    for _ in _steps(panel): await asyncio.sleep(.01)
 
 # %% ../../nbs/42_panels.ipynb #97829503
 def error_html(
@@ -285,7 +288,7 @@ def _fail(self:Panel, e):
 def _show_status(self:Panel, s):
     if self._ui: self._ui['status'].value = f'<div class="tnb">{s}</div>'
 
-# %% ../../nbs/42_panels.ipynb #7549377e
+# %% ../../nbs/42_panels.ipynb #f8b0e492
 @patch
 def _paint(self:Panel):
     "Draw the state"
@@ -301,7 +304,7 @@ def _paint(self:Panel):
 def to_html(self:Panel)->str: # HTML that needs no widgets, no script and no other file
     "What the panel shows, for a page without Python"
     err = error_html(self.error) if self.error else ''
-    return f'{STYLE}<div class="tnb"><h3>{esc(self.title)}</h3>{err or self.render(self.state)}<p class="tnb-note">{esc("" if err else self.say(self.state))}</p></div>'
+    return f'{STYLE}<div class="tnb"><h3>{esc(self.title)}</h3>{err or (self.twin or self.render)(self.state)}<p class="tnb-note">{esc("" if err else self.say(self.state))}</p></div>'
 
 # %% ../../nbs/42_panels.ipynb #a1a824fb
 @patch
