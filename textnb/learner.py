@@ -407,7 +407,15 @@ def predict_ids(self:RNNLearner,
             for i,p in zip(idxs, self.activation(out).cpu()): res[i] = p
     return torch.stack(res)
 
-# %% ../nbs/30_learner.ipynb #49b8d1ca
+# %% ../nbs/30_learner.ipynb #6f9ddbc2
+@patch
+def predict_texts(self:RNNLearner,
+    texts:list, # texts
+    bs:int=64, # documents in one batch
+)->torch.Tensor: # (n, c) predictions, in the order of `texts`
+    "Predictions for many texts, as one tensor"
+    return self.predict_ids([self.data.encode(t) for t in texts], bs)
+
 @patch
 def predict(self:RNNLearner,
     text, # one text, or a list of texts
@@ -420,7 +428,7 @@ def predict(self:RNNLearner,
     texts = [text] if one else list(text) if hasattr(text, '__iter__') and not isinstance(text, (dict,set)) else _check_text(text)
     for i,t in enumerate(texts): _check_text(t, None if one else i)
     if not texts: return []
-    res = [self.data.decode_pred(p, thresh) for p in self.predict_ids([self.data.encode(t) for t in texts], bs)]
+    res = [self.data.decode_pred(p, thresh) for p in self.predict_texts(texts, bs)]
     return res[0] if one else res
 
 # %% ../nbs/30_learner.ipynb #a1d4fb26
