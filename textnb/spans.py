@@ -210,18 +210,19 @@ def word_groups(
         if s is not None: wait,last = [],merge_spans([last,s]) if last and res[-1][0]!=i else s
     return res+[wait] if wait else res
 
-# %% ../nbs/38_spans.ipynb #4e9d9fab
+# %% ../nbs/38_spans.ipynb #1e683290
 _ends,_closing = set('.!?…。！？\n')|{'...','....'},set('"\'”’»)]')
 
 def sentence_groups(
     tokens:list, # the tokens of a text
     spans:list, # their spans
     max_len:int=64, # no sentence is longer
+    min_len:int=1, # none ends before it has so many tokens
 )->list: # a list of token numbers for each sentence
     "Which tokens make a sentence together?"
     res,cur,ended = [],[],False
     for i,(t,s) in enumerate(zip(tokens, spans)):
-        if cur and (ended and t not in _ends and t not in _closing or len(cur)>=max_len): res,cur,ended = res+[cur],[],False
+        if cur and (ended and len(cur)>=min_len and t not in _ends and t not in _closing or len(cur)>=max_len): res,cur,ended = res+[cur],[],False
         cur.append(i)
         ended = ended or t in _ends
     return res+[cur] if cur else res
