@@ -8,14 +8,14 @@ Docs: https://textnb.github.io/textnb/lrp.html.md"""
 __all__ = ['ratio', 'damp', 'Trace', 'LSTMSteps', 'QRNNSteps', 'fold_head', 'Head', 'Unrolled', 'steps_of', 'cannot_unroll',
            'lrp']
 
-# %% ../nbs/40a_lrp.ipynb #c3145497
+# %% ../nbs/40a_lrp.ipynb #691a9c55
 import numpy as np, torch
 from fastcore.basics import patch
 from torch import nn
 
 from .attribute import register_method
 from .learner import encoder_of, is_classifier
-from .models.awd_lstm import AWD_LSTM, LSTM
+from .models.awd_lstm import AWD_LSTM
 from .models.qrnn import QRNN, QRNNLayer, forget_mult
 
 # %% ../nbs/40a_lrp.ipynb #dd873cf8
@@ -59,10 +59,9 @@ class Trace:
         if k=='data' or k not in self.data: raise AttributeError(k)
         return self.data[k]
 
-# %% ../nbs/40a_lrp.ipynb #73c6b0dc
+# %% ../nbs/40a_lrp.ipynb #c332fa60
 def _full(w): return w.detach().to(torch.promote_types(w.dtype, torch.float32))
 
-# %% ../nbs/40a_lrp.ipynb #aa9455f7
 class LSTMSteps:
     "The weights of an LSTM layer, packed to be run step by step"
     def __init__(self,
