@@ -50,7 +50,7 @@ class MultiHeadRelativeAttention(MultiHeadAttention):
         super().__init__(n_heads, d_model, d_head, resid_p, attn_p, bias, scale)
         self.r_attn = nn.Linear(d_model, self.n_heads*self.d_head, bias=bias)
 
-# %% ../../nbs/14_transformer_xl.ipynb #dbfdd299
+# %% ../../nbs/14_transformer_xl.ipynb #9bb79b0e
 @patch
 def _heads(self:MultiHeadRelativeAttention, x): return x.unflatten(-1, (self.n_heads,self.d_head)).transpose(-2,-3)
 
@@ -65,24 +65,41 @@ def forward(self:MultiHeadRelativeAttention,
     weights:list=None, # gets the weights (bs, n_heads, sl, n_past+sl)
 )->tuple: # (bs, sl, d_model), and the states of memory and window that went in
     "Let each word of the window look at the memory and at the others"
-    seen,n = torch.cat([past,x], 1),self.n_heads*self.d_head
-    wq,wkv = self.attention.weight.split([n,2*n])
-    bq,bkv = (None,None) if self.attention.bias is None else self.attention.bias.split([n,2*n])
-    q,(key,value) = self._heads(F.linear(x, wq, bq)),[self._heads(o) for o in F.linear(seen, wkv, bkv).chunk(2, -1)]
-    bias = relative_scores(q+v, self._heads(self.r_attn(r)), seen.shape[1])
-    if weights is None: res = self._attend(q+u, key, value, bias, hidden)
-    else:
-        weights.append(attention_weights(q+u, key, self.scale, hidden, bias))
-        res = self.drop_att(weights[-1])@value
+    seen,few = torch.cat([past,x], 1),not self.training and weights is None and 2*x.shape[1]<=self.d_head
+    attend = self._attend_few if few else self._attend_many
+    res = attend(self._heads(F.linear(x, *self._part(0))), seen, r, u, v, hidden, weights)
     return self.ln(x + self.drop_res(self.out(res.transpose(1,2).flatten(2)))), seen
 
-# %% ../../nbs/14_transformer_xl.ipynb #49f71bd4
+# %% ../../nbs/14_transformer_xl.ipynb #3736cc91
 @patch
-def _attend(self:MultiHeadRelativeAttention, q, k, v, bias, hidden):
-    "Attention with a `bias` of the scores"
+def _part(self:MultiHeadRelativeAttention, i):
+    "Weight and bias of the projection to queries (0), keys (1) or values (2)"
+    b = self.attention.bias
+    return self.attention.weight.chunk(3)[i],None if b is None else b.chunk(3)[i]
+
+@patch
+def _attend_many(self:MultiHeadRelativeAttention, q, seen, r, u, v, hidden, weights):
+    "What the queries `q` find among `seen`"
+    key,value = [self._heads(F.linear(seen, *self._part(i))) for i in (1,2)]
+    bias = relative_scores(q+v, self._heads(self.r_attn(r)), seen.shape[1])
+    if weights is not None:
+        weights.append(attention_weights(q+u, key, self.scale, hidden, bias))
+        return self.drop_att(weights[-1])@value
     bias = (bias*self.scale).to(q.dtype)
     if hidden is not None: bias = bias.masked_fill(hidden, -torch.inf)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=self.drop_att.p if self.training else 0., scale=self.scale)
+    return F.scaled_dot_product_attention(q+u, key, value, attn_mask=bias, dropout_p=self.drop_att.p if self.training else 0., scale=self.scale)
+
+# %% ../../nbs/14_transformer_xl.ipynb #1d7ba1ec
+@patch
+def _attend_few(self:MultiHeadRelativeAttention, q, seen, r, u, v, hidden, weights):
+    "The same for few queries"
+    (bs,nh,sl,_),(w_k,w_v,w_r) = q.shape,[w.unflatten(0, (self.n_heads,-1)) for w in (self._part(1)[0], self._part(2)[0], self.r_attn.weight)]
+    bias = relative_scores((q+v)@w_r, r, seen.shape[1])
+    scores = (((q+u)@w_k).flatten(1, 2)@seen.mT).view(bs, nh, sl, -1) + bias
+    if hidden is not None: scores = scores.masked_fill(hidden, -torch.inf)
+    found = (scores*self.scale).softmax(-1).to(seen.dtype).flatten(1, 2)@seen
+    res,b = found.view(bs, nh, sl, -1)@w_v.mT,self._part(2)[1]
+    return res if b is None else res + b.view(nh, 1, -1)
 
 # %% ../../nbs/14_transformer_xl.ipynb #e1d75c23
 class TransformerXL(nn.Module):
