@@ -144,12 +144,12 @@ class _ForgetMult(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, g): return (*_pooling[ctx.kernel][1](g, *ctx.saved_tensors), None)
 
-# %% ../../nbs/12_qrnn.ipynb #232f53df
+# %% ../../nbs/12_qrnn.ipynb #45f741b4
 def _kernel(z):
     "The name of the kernel for gates `z`"
     bs,sl,n = z.shape
     if z.is_cuda and _triton() is not None: return 'triton'
-    return 'blocks' if sl>=128 and bs*n<=1024 else 'steps'
+    return 'blocks' if sl>=256 and bs*n<=1024 else 'steps'
 
 def forget_mult(
     z:Tensor, # (bs, sl, n) what to remember
@@ -158,7 +158,7 @@ def forget_mult(
 )->Tensor: # (bs, sl, n) the memory after each step
     "`c[t] = f[t]*z[t] + (1-f[t])*c[t-1]` by the kernel that suits device and sizes"
     c = z.new_zeros(z.shape[0], z.shape[2]) if c is None else c.to(z.dtype)
-    return _ForgetMult.apply(z, f, c, _kernel(z))
+    return _ForgetMult.apply(z, f, c, _kernel(z)) if z.shape[1]>1 else torch.lerp(c, z[:,0], f[:,0])[:,None]
 
 # %% ../../nbs/12_qrnn.ipynb #ccf8aa4a
 class QRNNLayer(nn.Module):
@@ -264,7 +264,7 @@ def _one_way(self:QRNN, layers, x, state):
         new,rest = new+[*s],rest[n:]
     return x, new
 
-# %% ../../nbs/12_qrnn.ipynb #e2a3e562
+# %% ../../nbs/12_qrnn.ipynb #1e26e53b
 @patch
 def forward(self:QRNN,
     x:Tensor, # (bs, sl, input_size), or (sl, bs, input_size) without `batch_first`
@@ -274,7 +274,7 @@ def forward(self:QRNN,
     if not self.batch_first: x = x.transpose(0, 1)
     outs,states = zip(*[self._one_way(layers, x, None if state is None else [o[w] for o in state]) for w,layers in enumerate(self.ways)])
     out = outs[0] if len(outs)==1 else torch.cat(outs, 2)
-    return out if self.batch_first else out.transpose(0, 1), tuple(torch.stack(o) for o in zip(*states))
+    return out if self.batch_first else out.transpose(0, 1), tuple(o[0][None] if len(o)==1 else torch.stack(o) for o in zip(*states))
 
 # %% ../../nbs/12_qrnn.ipynb #40eedd58
 @patch
