@@ -876,20 +876,51 @@ def _load(self:Learner, path, ts, meta, strict=True, with_opt=None):
     if opt and (with_opt or (with_opt is None and opt['kind']==kind)): self.load_opt_state(ts, opt)
     self.epochs_done = meta.get('epochs_done', self.epochs_done)
 
-# %% ../nbs/20_train.ipynb #eab88ea0
+# %% ../nbs/20_train.ipynb #715188c2
+def _first_tensor(o):
+    "The first tensor in `o`, which may be nested lists and tuples"
+    if isinstance(o, Tensor): return o
+    if isinstance(o, (list,tuple)): return next((t for t in map(_first_tensor, o) if t is not None), None)
+
+def _some_rows(o, n): return [_some_rows(t, n) for t in o] if isinstance(o, (list,tuple)) else o[:n]
+
 @patch
-def summary(self:Learner)->Html: # a table
-    "The modules that hold parameters, with their layer groups"
-    group,rows = {},[]
+def output_shapes(self:Learner)->dict: # name of a module -> shape, as text
+    "What comes out of each module that holds parameters; empty if there are no data"
+    dl,shapes = next((d for d in (self.data.train_dl, getattr(self.data, 'valid_dl', None)) if d is not None and len(d)), None),{}
+    if dl is None: return shapes
+    def hook(name): return lambda m,args,out: shapes.update({name:shapes.get(name, _first_tensor(out))})
+    hooks = [m.register_forward_hook(hook(n)) for n,m in self.model.named_modules() if list(m.parameters(recurse=False))]
+    try:
+        with self.evaluating(): self._forward(to_device(_some_rows(next(iter(dl))[0], 2), self.device))
+    finally:
+        for h in hooks: h.remove()
+    def sizes(t): return ', '.join('bs' if i==0 and n==2 else str(n) for i,n in enumerate(t.shape))
+    return {n:f'({sizes(t)})' for n,t in shapes.items() if t is not None}
+
+# %% ../nbs/20_train.ipynb #0be171c8
+@patch
+def _summary_rows(self:Learner):
+    "A row for each module that holds parameters"
+    group,seen,rows,outs = {},set(),[],self.output_shapes()
     for i,g in enumerate(self.layer_groups):
         for p in g.parameters(): group.setdefault(p, i)
     for n,m in self.model.named_modules():
         ps = list(m.parameters(recurse=False))
         if not ps: continue
-        k = sum(p.numel() for p in ps)
-        rows.append((n, type(m).__name__, ' '.join(str(tuple(p.shape)) for p in ps), f'{k:,}', group[ps[0]], 'yes' if all(p.requires_grad for p in ps) else 'no'))
+        shapes = ' '.join(f"({', '.join(map(str, p.shape))}){' shared' if p in seen else ''}" for p in ps)
+        count,trained = sum(p.numel() for p in ps if p not in seen),{p.requires_grad for p in ps}
+        rows.append((n, type(m).__name__, shapes, f'{count:,}', outs.get(n, ''), group[ps[0]], 'in part' if len(trained)==2 else 'yes' if trained=={True} else 'no'))
+        seen.update(ps)
+    return rows
+
+@patch
+def summary(self:Learner)->Html: # a table
+    "The modules that hold parameters, the shapes of their weights and outputs, and their layer groups"
+    rows,cols = self._summary_rows(),('module','type','weights','parameters','output','group','trained')
     total,train = (sum(p.numel() for p in self.model.parameters() if p.requires_grad or not t) for t in (False,True))
-    cols,foot = ('module','type','shapes','parameters','group','trained'),f'{total:,} parameters, {train:,} trained'
+    sizes = [f'{sum(p.numel() for p in g.parameters()):,}' for g in self.layer_groups]
+    foot = [f'{total:,} parameters, {train:,} trained', f"{len(sizes)} layer group{'s of' if len(sizes)>1 else ' of'} {' | '.join(sizes)}"]
     wid = [max(len(str(r[i])) for r in [cols,*rows]) for i in range(len(cols))]
-    text = '\n'.join('  '.join(f'{str(o):<{w}}' for o,w in zip(r, wid)).rstrip() for r in [cols,*rows])
-    return Html(html_table(cols, rows)+f'<p>{foot}</p>', f'{text}\n{foot}')
+    text = [('  '.join(f'{str(o):<{w}}' for o,w in zip(r, wid))).rstrip() for r in [cols,*rows]]
+    return Html(html_table(cols, rows)+''.join(f'<p>{o}</p>' for o in foot), '\n'.join([*text, *foot]))
