@@ -7,7 +7,8 @@ matplotlib.use('Agg')
 import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from textnb.all import *
-from textnb.attribute import _luminance, attribute, class_scores, grad_wrt_words, margin, probability, shade, shaded_html, word_vectors
+from textnb.attribute import attribute, class_scores, grad_wrt_words, margin, probability, word_vectors
+from textnb.shading import _luminance, shade, shaded_html
 from textnb.learner import encoder_of
 from test_learner import clas_data, small
 

@@ -9,8 +9,8 @@ __all__ = ['targets', 'long_text', 'baselines', 'attribution_methods', 'class_sc
            'grad_wrt_words', 'probability', 'margin', 'Question', 'class_names', 'Attribution', 'Method',
            'register_method', 'methods_of', 'method_named', 'attribute']
 
-# %% ../nbs/40_attribute.ipynb #959f9498
-import difflib, importlib, inspect, json, time
+# %% ../nbs/40_attribute.ipynb #925108af
+import csv, difflib, importlib, inspect, io, json, time
 from dataclasses import dataclass, field
 
 import numpy as np, torch
@@ -19,7 +19,6 @@ from fastcore.basics import patch
 from .core import atomic_write
 from .learner import _pad_ids, encoder_of, eval_mode, is_classifier
 from .shading import *
-from .shading import _luminance
 from .spans import *
 
 # %% ../nbs/40_attribute.ipynb #9290f01e
@@ -127,7 +126,7 @@ class Question:
         self.kind = 'contrast' if contrast is not None else target
         if self.kind not in targets and contrast is None: raise ValueError(f"no target {target!r}: there are {', '.join(targets)}; and contrast=… for one class against another")
 
-# %% ../nbs/40_attribute.ipynb #6a3273ec
+# %% ../nbs/40_attribute.ipynb #ff8b357f
 def _tokens_of(data, text):
     "Tokens and ids of `text` in reading order, as the model gets them"
     toks,ids = list(data.tokens(text)),np.asarray(data.encode(text))
@@ -142,6 +141,7 @@ def _check_finite(model, scores):
     bad = [n for n,p in model.named_parameters() if not torch.isfinite(p).all()]
     raise ValueError("the model's scores are not finite: " + (f"its weights {bad[0]} hold NaN or infinity. Load a sound checkpoint" if bad else "do its scores overflow?"))
 
+# %% ../nbs/40_attribute.ipynb #5dd2f5a0
 def class_names(
     learn, # a learner
     n:int, # outputs
@@ -159,7 +159,7 @@ def _class_number(learn, k, n):
     near = difflib.get_close_matches(str(k), names, 3) if isinstance(k, str) else []
     raise IndexError(f"there is no word {k!r} in the vocabulary of {n}{': near to it are ' if near else ''}{', '.join(near)}")
 
-# %% ../nbs/40_attribute.ipynb #c38ee672
+# %% ../nbs/40_attribute.ipynb #95f6dfab
 long_text = 512
 
 @patch(as_prop=True)
@@ -174,9 +174,9 @@ def cut(self:Question,
 ):
     "Ask about pieces of this size"
     text = self.text if isinstance(self.text, str) else ' '.join(self.text)
-    cuts = dict(token=lambda: None, word=lambda: word_groups(text, self.tokens, self.spans), sentence=lambda: sentence_groups(self.tokens, self.spans, min_len=len(self.ids)//64))
-    if by not in cuts: raise ValueError(f"a text is cut by 'token', 'word' or 'sentence', and not by {by!r}")
-    self.groups = cuts[by]()
+    if by not in ('token','word','sentence'): raise ValueError(f"a text is cut by 'token', 'word' or 'sentence', and not by {by!r}")
+    if by=='token': self.groups = None
+    else: self.groups = word_groups(text, self.tokens, self.spans) if by=='word' else sentence_groups(self.tokens, self.spans, min_len=len(self.ids)//64)
 
 @patch(as_prop=True)
 def units(self:Question):
@@ -240,7 +240,7 @@ def of_vectors(self:Question,
     with eval_mode(self.model), torch.no_grad():
         return torch.cat([self.of(scores_of(self.model, make(c))) for c in _chunks([len(self.ids)]*n, self.max_tokens)]).cpu().numpy()
 
-# %% ../nbs/40_attribute.ipynb #cb10c6f0
+# %% ../nbs/40_attribute.ipynb #b0a60d59
 @patch(as_prop=True)
 def vectors(self:Question):
     "(sl, emb_sz) word vectors of the text"
@@ -252,20 +252,16 @@ def value(self:Question): return float(self.of(self.output))
 @patch
 def grad(self:Question,
     make, # function of a slice, giving the (len, sl, emb_sz) word vectors of these texts
+    reduce, # function of their gradients (len, sl, emb_sz), giving (len, sl) numbers
     n:int=1, # texts
-    weights:torch.Tensor=None, # (n,) a weight for each; all 1 if None
-    power:int=1, # raise the gradients to this power first
-)->tuple: # (sl, emb_sz) weighted sum of the gradients; (n,) values
-    "Gradients of the number that is explained with respect to word vectors"
-    total,vals = 0,[]
+)->torch.Tensor: # (n, sl) numbers in double precision
+    "Gradients of the number that is explained with respect to word vectors, reduced to a number for each word"
+    res = []
     with eval_mode(self.model), torch.inference_mode(False), torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
         for c in _chunks([len(self.ids)]*n, self.max_tokens):
             emb = make(c).detach().clone().requires_grad_()
-            v = self.of(scores_of(self.model, emb))
-            g = torch.autograd.grad(v.sum(), emb)[0]**power
-            total = total + (g if weights is None else g*weights[c,None,None].to(g)).sum(0)
-            vals.append(v.detach())
-    return total,torch.cat(vals)
+            res.append(reduce(torch.autograd.grad(self.of(scores_of(self.model, emb)).sum(), emb)[0]).double())
+    return torch.cat(res)
 
 # %% ../nbs/40_attribute.ipynb #bb82eeef
 def _corpus_mean(learn, w):
@@ -324,7 +320,7 @@ class Attribution:
     @property
     def prob(self)->float: return float(self.probs[0 if self.is_lm else self.target]) # of the class explained
 
-# %% ../nbs/40_attribute.ipynb #e0ecf8a3
+# %% ../nbs/40_attribute.ipynb #f22bd63f
 _in_words = dict(margin='margin over the best other class', logit='logit', log_prob='log-probability', prob='probability', contrast='contrast')
 
 @patch
@@ -337,6 +333,7 @@ def caption(self:Attribution)->str: # one sentence or two
     if self.baseline is not None: res += f'; compared to {self.baseline}' + ('' if self.base_value is None else f' {self.base_value:.3f}, gap {self.gap:+.2g}')
     return res if self.converged else res + ' (not converged: the scores do not add up)'
 
+# %% ../nbs/40_attribute.ipynb #ea9d905f
 @patch
 def __repr__(self:Attribution): return f'{self.caption()}\n' + ' '.join(f'{t!r}:{s:.3f}' for t,s in zip(self.tokens, self.scaled))
 
@@ -353,7 +350,7 @@ def to_html(self:Attribution,
 @patch
 def _repr_html_(self:Attribution): return self.to_html()
 
-# %% ../nbs/40_attribute.ipynb #96379585
+# %% ../nbs/40_attribute.ipynb #d7804f82
 @patch
 def regrouped(self:Attribution,
     tokens:list, # all tokens of the text
@@ -364,7 +361,7 @@ def regrouped(self:Attribution,
 )->Attribution: # with a row for each piece
     "The same record with other rows"
     places = [merge_spans([spans[i] for i in g]) for g in groups]
-    toks = [tokens[g[0]] if len(g)==1 else self.text[slice(*s)] if s else ' '.join(tokens[i] for i in g) for s,g in zip(places, groups)]
+    toks = [self.text[slice(*s)] if s else ' '.join(tokens[i] for i in g) for s,g in zip(places, groups)]
     new = dict(tokens=toks, ids=np.array([ids[g[-1]] for g in groups], dtype=np.int64), spans=places, scores=np.array(scores, dtype=np.float64))
     return Attribution(**{**self.__dict__, **new, 'details':{**self.details, 'groups':[list(g) for g in groups]}})
 
@@ -377,6 +374,7 @@ def merged(self:Attribution,
     if old: res.details['groups'] = [[t for i in g for t in old[i]] for g in groups]
     return res
 
+# %% ../nbs/40_attribute.ipynb #82df0d7e
 @patch
 def words(self:Attribution)->Attribution: # a score for each word of the text
     "Scores of words: marks and parts of words are put together"
@@ -412,11 +410,10 @@ def __eq__(self:Attribution, o): return isinstance(o, Attribution) and self.to_j
 
 Attribution.__hash__ = None
 
-# %% ../nbs/40_attribute.ipynb #9ed88783
+# %% ../nbs/40_attribute.ipynb #ef92c94d
 @patch
 def to_csv(self:Attribution)->str: # text, a row for each token
     "A table of tokens, their places in the text, and their scores"
-    import csv, io
     f = io.StringIO()
     out = csv.writer(f, lineterminator='\n')
     out.writerow(['token','start','end','score','scaled'])
@@ -491,7 +488,7 @@ def method_named(
     why = f"{arch} has no method {key!r}: {attribution_methods[key].why_not(learn)}" if key in attribution_methods else f"no method {name!r}"
     raise ValueError(f"{why}; there are {', '.join(map(repr, has))}")
 
-# %% ../nbs/40_attribute.ipynb #625b1654
+# %% ../nbs/40_attribute.ipynb #adbae53e
 def _options(name, fn, kw):
     "Check the options `kw` of the method `name`"
     known = list(inspect.signature(fn).parameters)[1:]
@@ -522,29 +519,49 @@ def attribute(
     q.cut(by or ('sentence' if m.pieces and len(q.ids)>long_text else 'token'))
     scores = m.fn(q, **_options(method, m.fn, options))
     scores,info = scores if isinstance(scores, tuple) else (scores,{})
+    if options: info = {**info, 'details':{**info.get('details', {}), 'options':options}}
     return _record(q, method, m, scores, info, start)
 
-# %% ../nbs/40_attribute.ipynb #22c8caed
+# %% ../nbs/40_attribute.ipynb #997d19f9
 def _record(q, method, m, scores, info, start):
     "Fill the record"
     scores = torch.as_tensor(scores).detach().double().cpu().numpy()[::-1 if q.backwards else 1].copy()
     text = q.text if isinstance(q.text, str) else ' '.join(q.text)
     names,probs = class_names(q.learn, len(q.output)),q.learn.activation(q.output).double().cpu().numpy()
-    a = Attribution(text, q.tokens, q.ids[::-1].copy() if q.backwards else q.ids, scores, q.k, names[q.k], probs[q.k:q.k+1] if q.is_lm else probs, method, m.signed,
-        q.spans, q.kind, None if q.rival is None else names[q.rival], q.value, is_lm=q.is_lm, seconds=time.perf_counter()-start, **info)
+    ids,rival = q.ids[::-1].copy() if q.backwards else q.ids,None if q.rival is None else names[q.rival]
+    if q.is_lm: probs = probs[q.k:q.k+1]
+    a = Attribution(text, q.tokens, ids, scores, q.k, names[q.k], probs, method, m.signed, q.spans, q.kind, rival, q.value, is_lm=q.is_lm, **info)
+    a.seconds = time.perf_counter()-start
     return a if q.groups is None else a.merged(q.groups)
 
-# %% ../nbs/40_attribute.ipynb #6385354b
+# %% ../nbs/40_attribute.ipynb #49991a6c
+def _at_text(q, reduce): return q.grad(lambda c: q.vectors[None], reduce)[0]
+
+# %% ../nbs/40_attribute.ipynb #713b6cbe
 @register_method('intrinsic attention', signed=False, target='prob', aliases=('v1',))
-def _intrinsic(q): return q.grad(lambda c: q.vectors[None])[0].abs().sum(-1)
+def _intrinsic(q): return _at_text(q, lambda g: g.abs().sum(-1))
 
 @register_method('gradient norm', signed=False, aliases=('grad norm','gradient','saliency'))
-def _grad_norm(q): return q.grad(lambda c: q.vectors[None])[0].norm(dim=-1)
+def _grad_norm(q): return _at_text(q, lambda g: g.norm(dim=-1))
 
 @register_method('gradient x input', signed=True, aliases=('gxi','grad x input'))
-def _grad_x_input(q): return (q.grad(lambda c: q.vectors[None])[0]*q.vectors).sum(-1)
+def _grad_x_input(q): return _at_text(q, lambda g: (g*q.vectors).sum(-1))
 
-# %% ../nbs/40_attribute.ipynb #49877310
+# %% ../nbs/40_attribute.ipynb #345a7eac
+_gauss = np.polynomial.legendre.leggauss(4)
+
+def _along(q, x, b, lo, hi, values):
+    "Integrated gradients over the pieces of the line from `lo` to `hi` (p,): scores (p, sl), and by how much they miss"
+    lo,hi = np.array(lo),np.array(hi)
+    at = torch.from_numpy((lo[:,None]+(hi-lo)[:,None]*(_gauss[0]+1)/2).flatten()).to(x)
+    parts = q.grad(lambda c: b+at[c,None,None]*(x-b), lambda g: (g*(x-b)).sum(-1), len(at)).cpu().numpy().reshape(len(lo), 4, -1)
+    ends = [e for e in (*lo,*hi) if e not in values]
+    new = torch.tensor(ends).to(x)
+    if ends: values.update(zip(ends, q.of_vectors(lambda c: b+new[c,None,None]*(x-b), len(ends))))
+    a = np.einsum('pms,m,p->ps', parts, _gauss[1]/2, hi-lo)
+    return [(abs(s.sum()-(values[h]-values[l])),l,h,s) for s,l,h in zip(a, lo, hi)]
+
+# %% ../nbs/40_attribute.ipynb #3772776d
 @register_method('integrated gradients', signed=True, aliases=('ig',))
 def _integrated(q,
     baseline:str='zero', # one of `baselines`
@@ -553,26 +570,25 @@ def _integrated(q,
     tol:float=.01, # tolerated share of f(x)-f(b)
 ):
     "Integrated gradients along the straight line from `baseline`"
-    x,b = q.vectors,q.base(baseline).expand_as(q.vectors)
-    f_b,best = float(q.of_vectors(lambda c: b[None], 1)[0]),None
-    bound,n = max(1e-3, tol*abs(q.value-f_b)),max(1, steps)
-    while best is None or (best[0]>bound and n<=max_steps):
-        nodes,w = np.polynomial.legendre.leggauss(n)
-        at = torch.from_numpy((nodes+1)/2).to(x)
-        g,_ = q.grad(lambda c: b+at[c,None,None]*(x-b), n, torch.from_numpy(w/2))
-        a = ((x-b)*g).double().sum(-1)
-        gap = abs(float(a.sum())-(q.value-f_b))
-        if best is None or gap<best[0]: best = gap,a,n
-        n *= 2
-    return best[1],dict(baseline=baseline, base_value=f_b, converged=best[0]<=bound, details=dict(steps=best[2]))
+    x,b,p = q.vectors,q.base(baseline).expand_as(q.vectors),max(1, steps//4)
+    values = {0.:float(q.of_vectors(lambda c: b[None], 1)[0]), 1.:q.value}
+    bound,n = max(1e-3, tol*abs(values[1.]-values[0.])),4*p
+    pieces = _along(q, x, b, np.arange(p)/p, np.arange(1, p+1)/p, values)
+    while sum(o[0] for o in pieces)>bound and n+8<=max_steps:
+        pieces.sort(key=lambda o: -o[0])
+        k = min(int(sum(o[0]>bound/len(pieces) for o in pieces)), (max_steps-n)//8)
+        halves = [e for _,l,h,_ in pieces[:k] for e in ((l,(l+h)/2),((l+h)/2,h))]
+        pieces,n = pieces[k:]+_along(q, x, b, *zip(*halves), values),n+8*k
+    a = sum(o[3] for o in pieces)
+    converged = abs(a.sum()-(values[1.]-values[0.]))<=bound
+    return a,dict(baseline=baseline, base_value=values[0.], converged=bool(converged), details=dict(steps=n))
 
-# %% ../nbs/40_attribute.ipynb #5832dffa
-def _smoothed(q, samples, noise, seed, power):
-    "Mean gradient over noisy copies of the word vectors"
+# %% ../nbs/40_attribute.ipynb #93d68ac1
+def _smoothed(q, reduce, samples, noise, seed):
+    "Mean over noisy copies of the word vectors"
     x,gen = q.vectors,torch.Generator().manual_seed(seed)
-    sd = noise*(x.amax()-x.amin()).item()
-    eps = torch.randn(samples, *x.shape, generator=gen).to(x)*sd
-    return q.grad(lambda c: x+eps[c], samples, torch.full((samples,), 1/samples), power)[0],dict(details=dict(samples=samples, noise=noise, seed=seed))
+    eps = torch.randn(samples, *x.shape, generator=gen).to(x)*(noise*(x.amax()-x.amin()))
+    return q.grad(lambda c: x+eps[c], reduce, samples).mean(0),dict(details=dict(samples=samples, noise=noise, seed=seed))
 
 @register_method('smoothgrad', signed=True)
 def _smoothgrad(q,
@@ -581,11 +597,13 @@ def _smoothgrad(q,
     seed:int=0, # of the noise
 ):
     "Gradient x input, averaged over noise"
-    g,info = _smoothed(q, samples, noise, seed, 1)
-    return (g*q.vectors).sum(-1),info
+    return _smoothed(q, lambda g: (g*q.vectors).sum(-1), samples, noise, seed)
 
 @register_method('squaregrad', signed=False)
-def _squaregrad(q, samples:int=20, noise:float=.1, seed:int=0):
+def _squaregrad(q,
+    samples:int=20, # noisy copies
+    noise:float=.1, # spread of the noise, as a share of the range of the vectors
+    seed:int=0, # of the noise
+):
     "Mean square of the gradient over noise"
-    g,info = _smoothed(q, samples, noise, seed, 2)
-    return g.sum(-1),info
+    return _smoothed(q, lambda g: (g*g).sum(-1), samples, noise, seed)

@@ -72,7 +72,7 @@ def _orders(n, samples, seed):
         o = rng.permutation(n) if s%2==0 else o[::-1]
         yield o
 
-# %% ../nbs/40d_perturb.ipynb #dd001a61
+# %% ../nbs/40d_perturb.ipynb #ee1c4ac1
 def shapley(
     value, # function of masks (m, n) of units that are there, giving (m,) numbers
     n:int, # units
@@ -99,8 +99,7 @@ def _shapley(q,
     units,f_0 = q.units,_empty(q, baseline)
     n = len(units)
     def value(there): return q.of_kept(_kept(q, units, there), baseline)
-    if samples is None and n<=8:
-        phi,info = _exact(value((np.arange(1<<n)[:,None]>>np.arange(n))&1), n),dict(orders='all')
+    if samples is None and n<=8: phi,info = _exact(value((np.arange(1<<n)[:,None]>>np.arange(n))&1), n),dict(orders='all')
     else:
         samples = samples or max(2, evals//n)
         phi,info = shapley(value, n, q.value, f_0, samples, seed),dict(samples=samples, seed=seed)
@@ -163,7 +162,7 @@ def question(self:Attribution,
     if not np.isclose(q.value, self.value, rtol=1e-3, atol=1e-3): raise ValueError(f"this record is of another model: it explains {self.value:.3f}, and this model gives {q.value:.3f}")
     return q
 
-# %% ../nbs/40d_perturb.ipynb #fca4741e
+# %% ../nbs/40d_perturb.ipynb #368be8ea
 def zoom(
     learn, # the learner that `a` was made with
     a:Attribution, # a record by sentence or by word
@@ -175,15 +174,13 @@ def zoom(
     groups = a.details.get('groups')
     if groups is None: raise ValueError("this record has tokens already: zoom opens one that was made with by='sentence' or by='word'")
     top = np.argsort(-np.abs(a.scores), kind='stable')[:units] if isinstance(units, int) else units
-    q,opts = a.question(learn),{k:v for k,v in a.details.items() if k in ('samples','noise','seed','steps')}
-    if a.baseline is not None: opts['baseline'] = a.baseline
-    pieces = attribution_methods[a.method].pieces
-    fine = None if pieces else attribute(learn, a.text, a.method, a.target, a.target_kind if a.rival_name is None else None, a.rival_name, by='token', **opts).scores
+    q,fine,kind = a.question(learn),None,a.target_kind if a.rival_name is None else None
+    if not attribution_methods[a.method].pieces: fine = attribute(learn, a.text, a.method, a.target, kind, a.rival_name, **a.details.get('options', {})).scores
     rows,scores = [],[]
     for i,g in enumerate(groups):
         if i not in top: rows,scores = rows+[g],scores+[a.scores[i]]
         else: rows,scores = rows+[[t] for t in g],scores+list(fine[g] if fine is not None else _open(q, g, a.scores[i], a.baseline, samples, seed))
-    return a.regrouped(q.tokens, token_spans(learn.data, a.text, q.tokens), q.ids[::-1] if q.backwards else q.ids, rows, scores)
+    return a.regrouped(q.tokens, q.spans, q.ids[::-1] if q.backwards else q.ids, rows, scores)
 
 def _open(q, g, score, baseline, samples, seed):
     "Divide the `score` of the tokens `g` (in reading order) among them"

@@ -37,7 +37,7 @@ def shade(
     else: rgb = [round(255*c) for c in _color_map(cmap)(.5*x+.5 if signed else max(x, 0.))[:3]]
     return '#%02x%02x%02x' % tuple(rgb),'#000000' if _luminance(rgb)>.179 else '#ffffff'
 
-# %% ../nbs/39_shading.ipynb #e87c37bc
+# %% ../nbs/39_shading.ipynb #d26e3e06
 def _visible(token):
     "`token` as HTML that can be seen: escaped, newlines and blanks as signs, lone surrogates by their number"
     return html.escape(_plain(token))
@@ -53,6 +53,7 @@ def _span(inner, s, cmap, signed):
     line = ' text-decoration: underline dotted;' if s<0 else ''
     return f'<span title="{s:+.3f}" style="background-color: {bg}; color: {fg}; padding: 0 2px; border-radius: 2px;{line}">{inner}</span>'
 
+# %% ../nbs/39_shading.ipynb #6ed6983f
 def shaded_html(
     tokens:list, # words
     scores, # a number for each, from -1 to 1
@@ -113,17 +114,7 @@ def figure_html(
     table = f'<details><summary>as a table</summary><table><thead><tr><th>token</th><th>score</th></tr></thead><tbody>{tr}</tbody></table></details>' if tr else ''
     return f'<div><div>{html.escape(caption)}</div>{body}{legend_html(top, cmap, signed)}{table}</div>'
 
-# %% ../nbs/39_shading.ipynb #455a4a96
-def _lines(tokens, width):
-    "Break `tokens` into lines of about `width` characters: (token, line, column) of each"
-    row = col = 0
-    for t in tokens:
-        t = _plain(t).replace('\t', '⇥')
-        if col and col+len(t)>width: row,col = row+1,0
-        yield t[:width],row,col
-        col += len(t[:width])+1
-
-# %% ../nbs/39_shading.ipynb #9ccd8849
+# %% ../nbs/39_shading.ipynb #a0a180ab
 def shaded_png(
     tokens:list, # words
     scores, # a number for each, from -1 to 1
@@ -152,12 +143,22 @@ def shaded_png(
         fig.savefig(f, format='png', metadata=dict(Software=None))
     return f.getvalue()
 
+# %% ../nbs/39_shading.ipynb #49f9b5b9
 def _draw(ax, t, y, x, s, cmap, signed, kw):
     "Draw one word"
     bg,fg = shade(s, cmap, signed)
     ax.fill([x-.2,x+len(t)+.2,x+len(t)+.2,x-.2], [y-.42,y-.42,y+.42,y+.42], color=bg, lw=0)
     if s<0: ax.plot([x,x+len(t)], [y+.38]*2, color=fg, lw=.8, ls=':')
     for i,ch in enumerate(t): ax.text(x+i+.5, y, ch, color=fg, ha='center', **kw)
+
+def _lines(tokens, width):
+    "Break `tokens` into lines of about `width` characters: (token, line, column) of each"
+    row = col = 0
+    for t in tokens:
+        t = _plain(t).replace('\t', '⇥')
+        if col and col+len(t)>width: row,col = row+1,0
+        yield t[:width],row,col
+        col += len(t[:width])+1
 
 # %% ../nbs/39_shading.ipynb #257b4382
 _tex = {'\\':r'\textbackslash{}', '~':r'\textasciitilde{}', '^':r'\textasciicircum{}', **{c:'\\'+c for c in '&%$#_{}'}, '<':r'\textless{}', '>':r'\textgreater{}', '⏎':r'$\hookleftarrow$'}

@@ -7,10 +7,9 @@ Docs: https://textnb.github.io/textnb/spans.html.md"""
 # %% auto #0
 __all__ = ['Tracked', 'put_in', 'merge_spans', 'track_rule', 'token_spans', 'word_groups', 'sentence_groups']
 
-# %% ../nbs/38_spans.ipynb #1319dfbc
+# %% ../nbs/38_spans.ipynb #d279f361
 import difflib, html, re
 
-import numpy as np
 from fastcore.basics import patch
 
 from .transform import (_entities, _leftovers, _re_entity, _re_rep, _re_wrep, BOS, EOS, FLD, TK_MAJ, TK_REP, TK_UP, TK_WREP,
@@ -55,7 +54,7 @@ def sub(self:Tracked,
         at = m.end()
     return Tracked(''.join(text)+self.text[at:], spans+self.spans[at:]) if at else self
 
-# %% ../nbs/38_spans.ipynb #5f9838cc
+# %% ../nbs/38_spans.ipynb #bc52ff79
 _re_charref = re.compile(r'&(#[0-9]+;?|#[xX][0-9a-fA-F]+;?|[^\t\n\f <&#;]{1,32};?)')
 
 def _track_spaces(t): return t.sub(r' {2,}', lambda m: ' ')
@@ -66,6 +65,7 @@ def _track_html(t):
         if a in t.text: t = t.sub(re.escape(a), lambda m: b)
     return _track_spaces(t.sub(_re_charref, lambda m: html.unescape(m[0])))
 
+# %% ../nbs/38_spans.ipynb #7fa00155
 def _track_rep(t): return t.sub(_re_rep, lambda m: (f' {TK_REP} {len(m[0])} ',m[1],' '))
 def _track_wrep(t): return t.sub(_re_wrep, lambda m: (f' {TK_WREP} {len(m[2].split())+1} ',m[1],' '))
 def _track_special(t):
@@ -115,13 +115,13 @@ def _through_rules(toks, spans, rules):
         toks,spans = [o for *_,out in new for o in out],[s if i==len(out)-1 else None for _,s,out in new for i in range(len(out))]
     return toks,spans
 
-# %% ../nbs/38_spans.ipynb #9a3d63ff
+# %% ../nbs/38_spans.ipynb #465da206
 def _pieces(word, spans, toks):
     "Spans of the pieces `toks` of the text `word`, whose characters have `spans`"
     plain,res = [o.lstrip('▁').lower() for o in toks],[None]*len(toks)
     a,b,i,j = 0,len(word),0,len(toks)
-    while i<j and word[a:a+len(plain[i])].lower()==plain[i] and a+len(plain[i])<=b: res[i],a,i = merge_spans(spans[a:a+len(plain[i])]),a+len(plain[i]),i+1
-    while j>i and plain[j-1] and word[max(a, b-len(plain[j-1])):b].lower()==plain[j-1]: j,b = j-1,b-len(plain[j-1]); res[j] = merge_spans(spans[b:b+len(plain[j])])
+    while i<j and word[a:b].lower().startswith(plain[i]): res[i],a,i = merge_spans(spans[a:a+len(plain[i])]),a+len(plain[i]),i+1
+    while j>i and plain[j-1] and word[a:b].lower().endswith(plain[j-1]): res[j-1],b,j = merge_spans(spans[b-len(plain[j-1]):b]),b-len(plain[j-1]),j-1
     for k in range(i, j): res[k] = merge_spans(spans[a:b])
     return res
 
