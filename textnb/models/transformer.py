@@ -277,7 +277,7 @@ def _places(self:Transformer, lens):
         end,n = min(s+ctx, longest),sum(l>s+keep for l in lens) if s else len(lens)
         yield s, end, n, s+seam if s else 0, end if nxt is None else nxt+seam
 
-# %% ../../nbs/13_transformer.ipynb #f7765c99
+# %% ../../nbs/13_transformer.ipynb #8a806145
 @patch
 def _texts(self:Transformer, x, lens, skip, weights=False):
     "Read texts of `lens`, given as ids or vectors `x`, the longest first: pieces of outputs by layer (or attention weights), and their steps"
@@ -285,7 +285,7 @@ def _texts(self:Transformer, x, lens, skip, weights=False):
     def add(outs, at):
         if outs and outs[0].shape[1]: res.append(outs), steps.extend(range(at, at+outs[0].shape[1]))
     for start,end,n,first,stop in self._places(lens):
-        if all(k>=end for k in skip[:n]):
+        if not any(k<(stop if l>start+self.ctx_len else end) for k,l in zip(skip[:n], lens)):
             add(over, first)
             over = None
             continue
