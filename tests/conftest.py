@@ -3,9 +3,7 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
-from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pytest
@@ -24,8 +22,7 @@ def serve(folder, cmd, ready, env=os.environ, limit=60):
     with log.open('wb') as f: p = subprocess.Popen(cmd, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=f, stderr=f, start_new_session=True)
     end = time.monotonic()+limit
     while time.monotonic()<end and p.poll() is None:
-        try: urlopen(ready, timeout=2)
-        except HTTPError: return p
+        try: urlopen(ready, timeout=5).close()
         except OSError: time.sleep(.1)
         else: return p
     stop(p)
@@ -55,7 +52,7 @@ def voila(chromium, tmp_path_factory):
     d,port = tmp_path_factory.mktemp('voila'),free_port()
     cmd,env = page_command(d, port)
     write_panel(d, '')
-    p = serve(d, cmd, f'http://127.0.0.1:{port}/voila/static/none', env)
+    p = serve(d, cmd, f'http://127.0.0.1:{port}/voila/static/voila.js', env)
     yield d,f'http://127.0.0.1:{port}'
     stop(p)
 

@@ -9,8 +9,8 @@ __all__ = ['CLIError', 'note', 'clean', 'put', 'read_table', 'pick_col', 'check_
            'draw_valid', 'text_table', 'format_rows', 'token_stats', 'cmd_tokenize', 'configs', 'History', 'fit_lm',
            'cmd_train_lm', 'fit_classifier', 'scores', 'show_scores', 'valid_rows', 'read_encoder', 'clas_data',
            'cmd_train', 'open_model', 'predict_all', 'cmd_evaluate', 'cmd_predict', 'explain_text', 'cmd_explain',
-           'archive_info', 'cmd_info', 'demo_data', 'tfidf_baseline', 'demo_texts', 'worst_texts', 'Stages', 'run_demo',
-           'cmd_demo', 'build_parser', 'main']
+           'free_port', 'serve_page', 'cmd_panel', 'archive_info', 'cmd_info', 'demo_data', 'tfidf_baseline',
+           'demo_texts', 'worst_texts', 'Stages', 'run_demo', 'cmd_demo', 'build_parser', 'main']
 
 # %% ../nbs/60_cli.ipynb #e3e95e73
 import argparse, contextlib, io, json, os, sys, time, traceback, warnings
@@ -513,6 +513,73 @@ def cmd_explain(
         note(f'page written to {args.html}')
     return 0
 
+# %% ../nbs/60_cli.ipynb #9242c999
+def free_port(
+    port:int=None, # this one, or the first free one from 8866
+)->int: # a port on which nobody listens
+    "A port for a page"
+    import socket
+    for p in [port] if port else range(8866, 8966):
+        with socket.socket() as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try: s.bind(('127.0.0.1', p))
+            except OSError: continue
+            return p
+    raise CLIError(f'port {port} is taken; leave out --port, and a free one is found' if port else 'no free port between 8866 and 8966; name one with --port')
+
+def _up(url, p):
+    "Wait until the server `p` answers at `url`; whether it does"
+    from urllib.request import urlopen
+    for _ in range(600):
+        try: urlopen(url, timeout=5).close()
+        except OSError: time.sleep(.1)
+        else: return True
+        if p.poll() is not None: return False
+
+# %% ../nbs/60_cli.ipynb #84f79479
+def serve_page(
+    source:str, # Python code that ends in a panel
+    args, # parsed arguments: port, browser, theme, debug
+)->int: # exit code
+    "Show the panel of `source` until the user has enough"
+    import signal, subprocess, tempfile
+    from textnb.panels.frame import page_command, page_files
+    port = free_port(args.port)
+    with tempfile.TemporaryDirectory(prefix='textnb-panel-', ignore_cleanup_errors=True) as d:
+        for k,v in page_files(source, 'textnb').items():
+            (Path(d)/k).parent.mkdir(parents=True, exist_ok=True)
+            (Path(d)/k).write_text(v, encoding='utf-8')
+        cmd,env = page_command(Path(d), port, args.browser, args.theme, one=True)
+        log = Path(d)/'log'
+        with log.open('wb') as f: p = subprocess.Popen(cmd, env=env, stdin=subprocess.DEVNULL, **{} if args.debug else dict(stdout=f, stderr=f))
+        old = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+        try:
+            if not _up(f'http://127.0.0.1:{port}/voila/static/voila.js', p): raise CLIError(f'Voila did not start: {log.read_text(encoding="utf-8", errors="replace")[-500:] or "see above"}')
+            note(f'the panel is at http://127.0.0.1:{port}/ (Ctrl-C ends it)')
+            return p.wait()
+        except KeyboardInterrupt: return 0
+        finally:
+            p.terminate()
+            try: p.wait(10)
+            except subprocess.TimeoutExpired: p.kill()
+            signal.signal(signal.SIGTERM, old)
+
+# %% ../nbs/60_cli.ipynb #ed097d17
+def cmd_panel(
+    args, # parsed arguments
+)->int: # exit code
+    "Open a panel as a web page"
+    from textnb.panels.frame import PANELS
+    if args.panel not in PANELS: raise CLIError(f"no panel {args.panel!r}; there are: {', '.join(PANELS)}")
+    for m in 'voila','ipykernel':
+        if not _has(m): raise CLIError(f'a panel is shown by Voila, and {m} is not installed: pip install "textnb[panels]"')
+    if not Path(args.model).is_file(): raise CLIError(f'no such file: {args.model} (a model is written by `textnb train` or `textnb demo`)')
+    kind = archive_info(args.model).get('kind')
+    if kind!='learner': raise CLIError(f'{args.model} holds a {kind}, not a model that can predict; `textnb train` writes one')
+    kw = dict(text=args.text) if args.text else {}
+    more = ''.join(f', {k}={v!r}' for k,v in kw.items())
+    return serve_page(f'from textnb.panels.frame import open_panel\nopen_panel({args.panel!r}, {str(Path(args.model).resolve())!r}{more})', args)
+
 # %% ../nbs/60_cli.ipynb #faa9c789
 def archive_info(
     path, # a `.tnb` file
@@ -527,7 +594,7 @@ def archive_info(
         task=spec.get('task'), classes=data.get('classes'), vocabulary=len(vocab), tensors=len(a.tensors), parameters=sum(t.numel() for t in a.tensors.values()))
     return {k:v for k,v in res.items() if v is not None}
 
-# %% ../nbs/60_cli.ipynb #a8aeca30
+# %% ../nbs/60_cli.ipynb #ecccc1a5
 def cmd_info(
     args, # parsed arguments
 )->int: # exit code
@@ -540,7 +607,7 @@ def cmd_info(
         folder = Config.home()
         sets = sorted(p.name for p in Config.data_path().iterdir() if not p.name.startswith('.'))
         res = dict(textnb=__version__, python=platform.python_version(), torch=torch.__version__, device=str(default_device()), cpu_cores=defaults.cpus,
-            threads=torch.get_num_threads(), home=str(folder), data_sets=sets, optional={m:_has(m) for m in ('sklearn','spacy','sentencepiece','tokenizers','pyarrow')})
+            threads=torch.get_num_threads(), home=str(folder), data_sets=sets, optional={m:_has(m) for m in ('sklearn','spacy','sentencepiece','tokenizers','pyarrow','voila')})
     def _show(v): return ', '.join(k for k in v if not isinstance(v, dict) or v[k]) or 'none' if isinstance(v, (list,dict)) else f'{v:,}' if isinstance(v, int) else v
     put(json.dumps(res) if args.json else text_table(['what','value'], [(k.replace('_',' '), _show(v)) for k,v in res.items()]))
     return 0
@@ -830,6 +897,18 @@ def _add_explain(sub):
     p.add_argument('--color', choices=['auto','always','never'], default='auto', help='colours in the terminal (default: if it is one)')
     p.add_argument('--json', action='store_true', help='print tokens and scores as JSON')
 
+# %% ../nbs/60_cli.ipynb #5bbb6fc4
+def _add_panel(sub):
+    p = _command(sub, 'panel', cmd_panel, 'open a live panel in the browser: type, and the shading follows',
+        'Open a live panel for a model as a web page on this machine. Needs Voila: pip install "textnb[panels]". Ctrl-C ends it.',
+        '  textnb panel model.tnb\n  textnb panel model.tnb --text "a wonderful cast, wasted" --theme dark\n  textnb panel model.tnb --panel methods --no-browser --port 9000')
+    p.add_argument('model', help='a model written by `textnb train`, `textnb train-lm` or `textnb demo`')
+    p.add_argument('--panel', default='attention', metavar='NAME', help='which panel (default %(default)s; a wrong name lists them all)')
+    p.add_argument('--text', metavar='TEXT', help='the text to begin with')
+    p.add_argument('--port', type=_positive, metavar='N', help='port of the page (default: a free one)')
+    p.add_argument('--no-browser', dest='browser', action='store_false', help='do not open a browser')
+    p.add_argument('--theme', choices=['light','dark'], default='light', help='colours of the page (default %(default)s)')
+
 # %% ../nbs/60_cli.ipynb #1b948694
 def _add_tokenize(sub):
     p = _command(sub, 'tokenize', cmd_tokenize, 'show texts as tokens, with figures', 'Show what a model would see: the first texts as tokens, and figures of all.',
@@ -848,13 +927,13 @@ def _add_info(sub):
     p.add_argument('file', nargs='?', help='an archive (.tnb)')
     p.add_argument('--json', action='store_true', help='print as JSON')
 
-# %% ../nbs/60_cli.ipynb #2d0dd0c8
+# %% ../nbs/60_cli.ipynb #d0929f02
 def build_parser()->argparse.ArgumentParser: # with one sub-parser for each command
     "The parser of the command line"
     p = argparse.ArgumentParser(prog='textnb', description='Train, use and explain text classifiers and language models.', epilog=_top_epilog, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--version', action='store_true', help='print the version and end')
     sub = p.add_subparsers(title='commands', metavar='COMMAND')
-    for add in (_add_demo, _add_tokenize, _add_train_lm, _add_train, _add_evaluate, _add_predict, _add_explain, _add_info): add(sub)
+    for add in (_add_demo, _add_tokenize, _add_train_lm, _add_train, _add_evaluate, _add_predict, _add_explain, _add_panel, _add_info): add(sub)
     return p
 
 # %% ../nbs/60_cli.ipynb #9aa18364
