@@ -7,7 +7,7 @@ Docs: https://textnb.github.io/textnb/all.html.md"""
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/64_all.ipynb #74305cef
+# %% ../nbs/64_all.ipynb #938c8f5c
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +22,9 @@ from .data import *
 from .losses import *
 from .models.layers import *
 from .models.awd_lstm import *
+from .models.qrnn import *
+from .models.transformer import *
+from .models.transformer_xl import *
 from .models.build import *
 from .train import *
 from .schedule import *
@@ -29,7 +32,14 @@ from .callbacks import *
 from .metrics import *
 from .learner import *
 from .generate import *
+from .ensemble import *
+from .spans import *
+from .shading import *
 from .attribute import *
+from .perturb import *
+from .running import *
+from .lrp import *
+from .live import *
 from .interpret import *
 from .doc import *
 
