@@ -320,8 +320,11 @@ class Attribution:
     @property
     def prob(self)->float: return float(self.probs[0 if self.is_lm else self.target]) # of the class explained
 
-# %% ../nbs/40_attribute.ipynb #f22bd63f
+# %% ../nbs/40_attribute.ipynb #d3bd65dc
+_stands = dict(delete='the text without each piece', zero='the zero vector', pad='padding', unk='the unknown word', mean='the mean word', corpus='the mean word of the training texts')
 _in_words = dict(margin='margin over the best other class', logit='logit', log_prob='log-probability', prob='probability', contrast='contrast')
+
+def _stand_in(a): return 'the empty text' if a.baseline=='delete' and a.base_value is not None else _stands.get(a.baseline, a.baseline)
 
 @patch
 def caption(self:Attribution)->str: # one sentence or two
@@ -330,7 +333,7 @@ def caption(self:Attribution)->str: # one sentence or two
     word = _in_words[self.target_kind].replace('class', 'word' if self.is_lm else 'class')
     res = f'{self.method} for {what} (prediction {self.prob:.3f}); explained: {word} {self.value:.3f}'
     if 'note' in self.details: return f"{self.method}: {self.details['note']} (prediction {what} {self.prob:.3f})"
-    if self.baseline is not None: res += f'; compared to {self.baseline}' + ('' if self.base_value is None else f' {self.base_value:.3f}, gap {self.gap:+.2g}')
+    if self.baseline is not None: res += f'; compared to {_stand_in(self)}' + ('' if self.base_value is None else f' {self.base_value:.3f}, gap {abs(self.gap):.4f}')
     return res if self.converged else res + ' (not converged: the scores do not add up)'
 
 # %% ../nbs/40_attribute.ipynb #ea9d905f

@@ -125,7 +125,7 @@ def _lime(q,
     beta = np.linalg.solve(x.T@x+ridge*np.eye(n+1), x.T@(y*np.sqrt(w)))
     return _shared(q, units, beta[:n]),dict(baseline=baseline, details=dict(samples=len(there), seed=seed))
 
-# %% ../nbs/40d_perturb.ipynb #b40d5052
+# %% ../nbs/40d_perturb.ipynb #e73b6026
 @register_method('erasure', signed=True, pieces=True, aliases=('input reduction',))
 def _erasure(q,
     baseline:str='delete', # what stands in the place of what is left out: 'delete', or one of `baselines`
@@ -134,7 +134,7 @@ def _erasure(q,
     "Leave out units one after the other, the one that matters least first"
     units = q.units
     if len(units)>max_units: raise ValueError(f"erasure of {len(units)} units asks the model {len(units)**2//2} times: use by='word' or by='sentence', or a larger max_units")
-    there,f,scores = np.ones(len(units), dtype=bool),q.value,np.zeros(len(units))
+    there,f,scores,order = np.ones(len(units), dtype=bool),q.value,np.zeros(len(units)),[]
     while there.any():
         at = np.flatnonzero(there)
         tries = np.repeat(there[None], len(at), 0)
@@ -142,7 +142,8 @@ def _erasure(q,
         v = q.of_kept(_kept(q, units, tries), baseline)
         i = int(np.abs(f-v).argmin())
         scores[at[i]],there[at[i]],f = f-v[i],False,v[i]
-    return _shared(q, units, scores),dict(baseline=baseline, base_value=float(f))
+        order.append(len(units)-1-int(at[i]) if q.backwards else int(at[i]))
+    return _shared(q, units, scores),dict(baseline=baseline, base_value=float(f), details=dict(order=order))
 
 # %% ../nbs/40d_perturb.ipynb #66ee39fb
 def _inside(q, unit, f_without, baseline, samples, seed):

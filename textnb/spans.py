@@ -210,7 +210,7 @@ def word_groups(
         if s is not None: wait,last = [],merge_spans([last,s]) if last and res[-1][0]!=i else s
     return res+[wait] if wait else res
 
-# %% ../nbs/38_spans.ipynb #1e683290
+# %% ../nbs/38_spans.ipynb #1b1e535b
 _ends,_closing = set('.!?…。！？\n')|{'...','....'},set('"\'”’»)]')
 
 def sentence_groups(
@@ -220,9 +220,10 @@ def sentence_groups(
     min_len:int=1, # none ends before it has so many tokens
 )->list: # a list of token numbers for each sentence
     "Which tokens make a sentence together?"
-    res,cur,ended = [],[],False
+    res,cur,ended,at = [],[],False,None
     for i,(t,s) in enumerate(zip(tokens, spans)):
-        if cur and (ended and len(cur)>=min_len and t not in _ends and t not in _closing or len(cur)>=max_len): res,cur,ended = res+[cur],[],False
+        more = t in _ends or t in _closing and s is not None and s[0]==at
+        if cur and (ended and len(cur)>=min_len and not more or len(cur)>=max_len): res,cur,ended = res+[cur],[],False
         cur.append(i)
-        ended = ended or t in _ends
+        ended,at = t in _ends or ended and more,s[1] if s else at
     return res+[cur] if cur else res
