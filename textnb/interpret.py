@@ -73,7 +73,7 @@ def top_losses(self:TextClassificationInterpretation,
     n = len(self.losses) if k is None else min(k, len(self.losses))
     return self.losses.topk(n, largest=largest)
 
-# %% ../nbs/41_interpret.ipynb #6987a97b
+# %% ../nbs/41_interpret.ipynb #453cef60
 @patch
 def text_of(self:TextClassificationInterpretation,
     i:int, # position in the data set
@@ -81,6 +81,14 @@ def text_of(self:TextClassificationInterpretation,
     "Text `i`"
     raw = self.ds.raw_text(int(i))
     return self.ds.text(int(i)) if raw is None else raw
+
+@patch
+def search_text(self:TextClassificationInterpretation,
+    i:int, # position in the data set
+)->str: # as it was written, or its tokens where that would mean to read a file
+    "Text `i`, for a search through all of them"
+    raw = self.ds.x.raw
+    return raw[i] if len(raw) and isinstance(raw[i], str) else self.ds.text(int(i))
 
 @patch
 def top_losses_table(self:TextClassificationInterpretation,
@@ -501,15 +509,16 @@ def nearest(self:TextClassificationInterpretation,
     texts = [tr.text(i) if tr.raw_text(i) is None else tr.raw_text(i) for i in rows.tolist()]
     return pd.DataFrame(dict(label=[str(tr.y[i]) for i in rows.tolist()], similarity=cos, text=texts), index=pd.Index(rows, name='row'))
 
-# %% ../nbs/41_interpret.ipynb #715066ab
+# %% ../nbs/41_interpret.ipynb #dcff9cfa
 @patch
 def attribution(self:TextClassificationInterpretation,
     text:str, # any text
     class_id:int=None, # the class to explain; default the predicted one
-    method:str='intrinsic attention', # one of `attribution_methods`
+    method:str='intrinsic attention', # one of `methods_of(learn)`
+    **kwargs, # for `attribute`: target, contrast, by, baseline, …
 )->Attribution: # the record
     "The scores of the tokens of `text`"
-    return attribute(self.learn, text, method=method, class_id=class_id)
+    return attribute(self.learn, text, method=method, class_id=class_id, **kwargs)
 
 @patch
 def intrinsic_attention(self:TextClassificationInterpretation,
@@ -558,7 +567,7 @@ def occlude(self:TextClassificationInterpretation,
     return dict(words=[a.tokens[i] for i in top], positions=top, target=a.target, target_name=a.target_name,
         before=float(a.probs[a.target]), after=float(probs[a.target]), probs=probs.numpy())
 
-# %% ../nbs/41_interpret.ipynb #20b5cc00
+# %% ../nbs/41_interpret.ipynb #8a72d456
 @patch
 def word_summary(self:TextClassificationInterpretation,
     n_texts:int=500, # so many texts, drawn at random; None for all
@@ -574,8 +583,10 @@ def word_summary(self:TextClassificationInterpretation,
     sums = {}
     for i in progress(rows.tolist(), desc='words'):
         a = self.attribution(self.text_of(i), int(self.pred_class[i]) if as_class is None else as_class, method)
-        for t,s,ok in zip(a.tokens, a.scores.tolist(), is_word(a.tokens)):
-            if not ok: continue
+        a = a.words()
+        for t,s,span in zip(a.tokens, a.scores.tolist(), a.spans):
+            t = t.casefold()
+            if span is None or not any(c.isalnum() for c in t): continue
             o = sums.setdefault((a.target_name, t), [0., 0, 0, -1, []])
             o[0],o[1],o[2],o[3] = o[0]+s,o[1]+1,o[2]+(o[3]!=i),i
             o[4] = sorted([*o[4], (-abs(s),i)])[:4*n_examples]
