@@ -504,3 +504,10 @@ def test_bad_ensembles(readers, tmp_path):
     f = EnsembleLearner(readers).export(tmp_path/'e.tnb')
     f.write_bytes(f.read_bytes()[:-200])
     with pytest.raises(ValueError, match='truncated'): load_learner(f)
+
+def test_ensemble_from_the_shell(readers, tmp_path, capsys):
+    "`textnb predict` reads the file of an ensemble; `textnb explain` says that one member has to be chosen"
+    from textnb.cli import main
+    f = EnsembleLearner(readers).export(tmp_path/'e.tnb')
+    assert main(['predict', str(f), 'a great film'])==0 and 'prediction' in capsys.readouterr().out
+    assert main(['explain', str(f), 'a great film'])!=0 and 'explain one of them' in capsys.readouterr().err

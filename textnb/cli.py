@@ -421,15 +421,15 @@ def cmd_train(
     note(f'written: {out}')
     return 0
 
-# %% ../nbs/60_cli.ipynb #59af1686
+# %% ../nbs/60_cli.ipynb #e44dc049
 def open_model(
     path, # a file that `train` wrote
 ): # a learner
-    "Load the classifier at `path`"
-    from textnb.learner import is_classifier, load_learner
+    "Load the classifier, or the ensemble of them, at `path`"
+    from textnb.ensemble import load_learner
     if not Path(path).is_file(): raise CLIError(f'no such file: {path} (a model is written by `textnb train` or `textnb demo`)')
     learn = load_learner(path)
-    if not is_classifier(learn.model): raise CLIError(f'{path} is a language model; this command wants a classifier, such as `textnb train` writes')
+    if learn.data.is_lm: raise CLIError(f'{path} is a language model; this command wants a classifier, such as `textnb train` writes')
     return learn
 
 # %% ../nbs/60_cli.ipynb #e042fca3
@@ -495,13 +495,15 @@ def explain_text(
     return dict(tokens=list(a.tokens), attention=a.scaled.tolist(), signed=s.scaled.tolist(), pred=classes[int(a.probs.argmax())], label=classes[a.target],
         prob=float(a.probs[a.target]))
 
-# %% ../nbs/60_cli.ipynb #3b342bfc
+# %% ../nbs/60_cli.ipynb #b3f0cd96
 def cmd_explain(
     args, # parsed arguments
 )->int: # exit code
     "Shade the tokens of a text by what they did for its class"
     from textnb.report import explain_page, shade_ansi
-    o = explain_text(open_model(args.model), args.text, args.class_name)
+    learn = open_model(args.model)
+    if hasattr(learn, 'learners'): raise CLIError(f'{args.model} is an ensemble of {len(learn.learners)} classifiers: explain one of them, from its own file')
+    o = explain_text(learn, args.text, args.class_name)
     if args.json: put(json.dumps(o, ensure_ascii=False))
     else:
         color = sys.stdout.isatty() and not os.environ.get('NO_COLOR') if args.color=='auto' else args.color=='always'
