@@ -27,7 +27,7 @@ def set_key(
     if k not in state: raise KeyError(f"this panel knows no {k!r}; it knows: {', '.join(state)}")
     return {**state, k:v}
 
-# %% ../../nbs/42_panels.ipynb #015d269a
+# %% ../../nbs/42_panels.ipynb #90d43e72
 _line,_soft = 'var(--jp-border-color1, #8886)','var(--jp-layout-color2, #8882)'
 STYLE = f'''<style>
 .tnb{{color:var(--jp-content-font-color1, inherit);font-family:var(--jp-content-font-family, system-ui, sans-serif);font-size:14px;line-height:1.5}}
@@ -51,7 +51,7 @@ STYLE = f'''<style>
 .tnb .tnb-track{{height:12px;border-radius:3px;background:{_soft};min-width:60px;overflow:hidden}}
 .tnb .tnb-fill{{height:12px;border-radius:3px;background:#8073ac;display:block}}
 .tnb .tnb-scroll{{max-width:100%;overflow-x:auto}}
-.tnb .tnb-chip{{display:inline-block;border:1px solid {_line};border-radius:10px;padding:0 8px;margin:0 6px 4px 0;font-size:12px;white-space:nowrap}}
+.tnb .tnb-chip{{display:inline-block;border:1px solid {_line};border-radius:10px;padding:0 8px;margin:0 6px 4px 0;font-size:12px}}
 .tnb .tnb-error{{color:#7a0019;background:#fde7ea;border-left:4px solid #b00020;padding:4px 10px;border-radius:3px}}
 .tnb .tnb-error pre{{color:#7a0019;background:transparent;font-size:12px;overflow-x:auto;margin:4px 0}}
 .tnb .tnb-error summary{{cursor:pointer;color:#7a0019}}
@@ -130,7 +130,7 @@ def bars(
         return f'<tr{b}><th scope="row"{b} title="{esc(n)}">{esc(n)}</th><td><div class="tnb-track"><span class="tnb-fill" style="width:{w:.1%}"></span></div></td><td class="tnb-num">{p:{fmt}}</td></tr>'
     return f'<table class="tnb-bars"><tbody>{"".join(row(i, n, float(p)) for i,(n,p) in enumerate(zip(names, shares, strict=True)))}</tbody></table>'
 
-# %% ../../nbs/42_panels.ipynb #8ec28476
+# %% ../../nbs/42_panels.ipynb #f0314082
 def table(
     columns:list, # headings
     rows:list, # a sequence of cells for each; a float is shown with three digits after the point
@@ -149,9 +149,10 @@ def chip(
     label:str, # what it is
     value:str, # its value, ready to read
     tip:str='', # a longer explanation, shown on pointing
+    beside:str='', # what the value is to be compared to
 )->str: # HTML
     "A small fact in a frame"
-    return f'<span class="tnb-chip" title="{esc(tip)}">{esc(label)} <b>{esc(value)}</b></span>'
+    return f'<span class="tnb-chip" title="{esc(tip)}">{esc(label)} <b>{esc(value)}</b>{" "*bool(beside)}{esc(beside)}</span>'
 
 # %% ../../nbs/42_panels.ipynb #5e38ccd1
 def sparkline(
@@ -445,7 +446,7 @@ def close(self:Panel):
     ui,self._ui,self._controls,self._timer = self._ui,None,{},None
     for w in _family(ui['box']) if ui else (): w.close()
 
-# %% ../../nbs/42_panels.ipynb #cc46b767
+# %% ../../nbs/42_panels.ipynb #aad69f8a
 @patch
 def save(self:Panel,
     path, # a JSON file
@@ -460,8 +461,10 @@ def restore(self:Panel,
     "Take up what `save` wrote"
     o,nm = load_json(path),type(self).__name__
     if not isinstance(o, dict) or o.get('panel')!=nm or not isinstance(o.get('state'), dict): raise ValueError(f'{path} holds no state of a {nm}')
-    self.state = {**self.state, **{k:v for k,v in o['state'].items() if k in self.kept}}
-    self.seq += 1
+    state = self.state
+    for k in self.kept:
+        if k in o['state']: state = self.reduce(state, (k,o['state'][k]))
+    self.state,self.seq = state,self.seq+1
     self._sync()
     return self.flush()
 
