@@ -277,9 +277,9 @@ def _places(self:Transformer, lens):
         end,n = min(s+ctx, longest),sum(l>s+keep for l in lens) if s else len(lens)
         yield s, end, n, s+seam if s else 0, end if nxt is None else nxt+seam
 
-# %% ../../nbs/13_transformer.ipynb #8a806145
+# %% ../../nbs/13_transformer.ipynb #7916f16c
 @patch
-def _texts(self:Transformer, x, lens, skip, weights=False):
+def _texts(self:Transformer, x, lens, skip, weights=False, layers=slice(None)):
     "Read texts of `lens`, given as ids or vectors `x`, the longest first: pieces of outputs by layer (or attention weights), and their steps"
     res,steps,over = [],[],None
     def add(outs, at):
@@ -292,7 +292,7 @@ def _texts(self:Transformer, x, lens, skip, weights=False):
         new,ws = x[:n,start:end],[] if weights else None
         outs,_ = self._window(new if new.is_floating_point() else self.encoder(new), lens=[min(l, end)-start for l in lens[:n]], weights=ws)
         if weights: outs = [F.pad(w.transpose(1,2), (start, x.shape[1]-end)) for w in ws]
-        outs,both = [o[:,first-start:] for o in outs],over[0].shape[1] if over else 0
+        outs,both = [o[:,first-start:] for o in outs[layers]],over[0].shape[1] if over else 0
         add(over and [torch.cat([a[:,:both],b[n:]]) for a,b in zip(outs, over)], first)
         add([o[:,both:stop-first] for o in outs], first+both)
         over = [o[:,stop-first:] for o in outs]
@@ -350,15 +350,15 @@ def check_state(self:Transformer,
     if len(state[0])!=len(input):
         raise ValueError(f'the state has {len(state[0])} rows and the input {len(input)}: take rows with `select_state`, or begin with state=None')
 
-# %% ../../nbs/13_transformer.ipynb #b6cf7dc9
+# %% ../../nbs/13_transformer.ipynb #64446987
 @patch
 def read_texts(self:Transformer,
     ids:Tensor, # (bs, sl) texts at the left edge, the longest first
     lens:list, # their lengths
     skip:list, # how many words at the beginning of each row nobody wants to know
-)->tuple: # raw_outputs and outputs (the same): pieces of lists by layer, each (rows, steps, d_model); the steps they are of
-    "States of the words of many texts, in pieces along time"
-    res,steps = self._texts(ids, lens, skip)
+)->tuple: # raw_outputs and outputs (the same): pieces of lists of one layer, each (rows, steps, d_model); the steps they are of
+    "Last states of the words of many texts, in pieces along time"
+    res,steps = self._texts(ids, lens, skip, layers=slice(-1, None))
     return res, res, steps
 
 # %% ../../nbs/13_transformer.ipynb #b9e1ff00

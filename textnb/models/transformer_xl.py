@@ -215,14 +215,14 @@ def check_state(self:TransformerXL,
     if state is not None and len(state[0])!=len(input):
         raise ValueError(f'the state has {len(state[0])} rows and the input {len(input)}: take rows with `select_state`, or begin with state=None')
 
-# %% ../../nbs/14_transformer_xl.ipynb #fb0b786e
+# %% ../../nbs/14_transformer_xl.ipynb #965b7e30
 @patch
 def read_texts(self:TransformerXL,
     ids:Tensor, # (bs, sl) texts at the left edge, the longest first
     lens:list, # their lengths
     skip:list, # how many words at the beginning of each row nobody wants to know
-)->tuple: # raw_outputs and outputs (the same): pieces of lists by layer, each (rows, steps, d_model); the steps they are of
-    "States of the words of many texts, in pieces along time"
+)->tuple: # raw_outputs and outputs (the same): pieces of lists of one layer, each (rows, steps, d_model); the steps they are of
+    "Last states of the words of many texts, in pieces along time"
     res,steps,state = [],[],None
     for s in range(0, lens[0], self.ctx_len):
         n,end = sum(l>s for l in lens),min(s+self.ctx_len, lens[0])
@@ -232,7 +232,7 @@ def read_texts(self:TransformerXL,
             state = self._begin(x) if state is None else self.select_state(state, slice(0,n))
             outs,state = self._segment(x, state, lens=[min(l, end)-s for l in lens[:n]])
         state = self.detach_state(state)
-        if keep: res.append(outs), steps.extend(range(s, end))
+        if keep: res.append(outs[-1:]), steps.extend(range(s, end))
     return res, res, steps
 
 # %% ../../nbs/14_transformer_xl.ipynb #51e72f9d
