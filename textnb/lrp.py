@@ -98,7 +98,7 @@ def read(self:LSTMSteps,
     trace.put(start, u=u, keep=f, let_in=i*ratio(u.tanh(), u), let_out=o*ratio(cs[start:].tanh(), cs[start:]))
     return hs[start:]
 
-# %% ../nbs/40a_lrp.ipynb #030996ce
+# %% ../nbs/40a_lrp.ipynb #2e1ae130
 @patch
 def relevance(self:LSTMSteps,
     trace:Trace, # of the forward reading
@@ -106,17 +106,16 @@ def relevance(self:LSTMSteps,
     eps:float=0., # stabiliser
 )->torch.Tensor: # (steps, n_in) relevance per unit of the inputs
     "Hand relevance back through the layer"
-    g_u,g_c = torch.empty_like(g_out),g_out.new_zeros(self.n)
-    keep,let_in,let_out = (getattr(trace, k)[:len(g_out)] for k in ('keep','let_in','let_out'))
-    if eps: let_in = let_in*damp(trace.u[:len(g_out)], eps)
-    dc = damp(trace.c[:len(g_out)], eps) if eps else None
-    later = None
-    for t in reversed(range(len(g_out))):
-        g_h = g_out[t] if later is None else torch.addmv(g_out[t], self.back_h, later)
-        if later is not None: g_c.mul_(keep[t+1])
-        g_c.addcmul_(let_out[t], g_h)
-        if eps: g_c.mul_(dc[t])
-        later = torch.mul(let_in[t], g_c, out=g_u[t])
+    n = len(g_out)
+    keep,let_in,let_out = (getattr(trace, k)[:n] for k in ('keep','let_in','let_out'))
+    if eps: let_in,let_out,keep = let_in*damp(trace.u[:n], eps), let_out*damp(trace.c[:n], eps), torch.cat([keep[:1], keep[1:]*damp(trace.c[:n-1], eps)])
+    g_u,g_c,later = torch.empty_like(g_out),g_out.new_zeros(self.n),None
+    rows,keep = zip(*(o.unbind(0) for o in (g_out,let_in,let_out,g_u))),keep.unbind(0)
+    for t,(g_h,i,o,g) in reversed(list(enumerate(rows))):
+        if later is not None:
+            g_h = torch.addmv(g_h, self.back_h, later)
+            g_c.mul_(keep[t+1])
+        later = torch.mul(g_c.addcmul_(o, g_h), i, out=g)
     return g_u@self.back_x
 
 # %% ../nbs/40a_lrp.ipynb #09a479e9
