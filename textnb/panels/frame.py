@@ -354,7 +354,7 @@ def choices_of(self:Panel,
     o = self.choices(self.state)
     return dict(options=o[key]) if key in o else {}
 
-# %% ../../nbs/42_panels.ipynb #249432c6
+# %% ../../nbs/42_panels.ipynb #871c7979
 @patch
 def button(self:Panel,
     label:str, # its description
@@ -378,7 +378,7 @@ def row(self:Panel,
     import ipywidgets
     for w in widgets:
         if not isinstance(w, (ipywidgets.Button,ipywidgets.Checkbox)): w.layout.flex = f'1 1 {width}'
-    return ipywidgets.Box(widgets, layout=dict(display='flex', flex_flow='row wrap', align_items='center', width='auto', overflow='visible'))
+    return ipywidgets.Box(widgets, layout=dict(display='flex', flex_flow='row wrap', align_items='flex-start', width='auto', overflow='visible'))
 
 @patch
 def _sync(self:Panel):
