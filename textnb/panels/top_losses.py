@@ -111,7 +111,7 @@ def excerpt(
     before,found = ('… ' if lo else '')+text[lo:a],text[a:min(b, a+n)]
     return [before, found, text[b:lo+n]+(' …' if lo+n<len(text) else '')]
 
-# %% ../../nbs/42b_top_losses.ipynb #c32c6cc3
+# %% ../../nbs/42b_top_losses.ipynb #4c73462a
 ROW = 46 # height of a row in pixels
 _css = f'''<style>
 .tnb table.tnb-rows{{table-layout:fixed;width:100%;min-width:640px;margin:0}}
@@ -133,12 +133,13 @@ def rows_table(
         if isinstance(o, int): return f'<td class="tnb-num">{o}</td>'
         if isinstance(o, (list,tuple)): return f'<td><div class="tnb-clip" title="{esc("".join(o))}">{esc(o[0])}{f"<mark>{esc(o[1])}</mark>" if o[1] else ""}{esc(o[2])}</div></td>'
         return f'<td><div class="tnb-clip" title="{esc(o)}">{esc(o)}</div></td>'
-    head = ''.join(f'<th scope="col" style="width:{w}">{esc(h)}</th>' for h,w,_ in columns)
+    side = lambda k: ';text-align:right' if rows and isinstance(rows[0][k], (int,float)) else ''
+    head = ''.join(f'<th scope="col" style="width:{w}{side(k)}">{esc(h)}</th>' for h,w,k in columns)
     body = ''.join(f'<tr{" class=tnb-on" if r.get("on") else ""}>{"".join(cell(r[k]) for _,_,k in columns)}</tr>' for r in rows)
     return (f'{_css}<div class="tnb-scroll" tabindex="0" role="region" aria-label="{esc(caption)}"><table class="tnb-rows"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
         f'<p class="tnb-note">{esc(caption)}</p>')
 
-# %% ../../nbs/42b_top_losses.ipynb #739a79cb
+# %% ../../nbs/42b_top_losses.ipynb #4cb1086f
 def open_row(
     interp, # a `TextClassificationInterpretation`
     row:int, # position in its data set
@@ -150,10 +151,11 @@ def open_row(
     a = interp.attribution(text, int(interp.pred_class[row]), method)
     near = interp.nearest(int(row), k).reset_index().itertuples(index=False) if len(interp.data.train_ds.store) else []
     o,w = interp.occlude(text, 3, a.target, method),a.words()
-    facts = dict(row=int(row), text=text, actual=int(interp.y_true[row]), predicted=int(interp.pred_class[row]), loss=float(interp.losses[row]), reason=interp.reasons([row])[0])
+    facts = dict(row=int(row), text=text, actual=int(interp.y_true[row]), predicted=int(interp.pred_class[row]), loss=float(interp.losses[row]))
+    facts |= dict(reason=interp.reasons([row])[0], names=names, probs=interp.preds[row].tolist())
     shaded = dict(caption=a.caption(), pieces=list(w.tokens), scores=w.scaled.tolist(), values=w.scores.tolist(), signed=a.signed)
     without = dict(words=o['words'], name=o['target_name'], before=o['before'], after=o['after'])
-    return dict(facts, **shaded, names=names, probs=interp.preds[row].tolist(), near=[(int(r.row), r.label, float(r.similarity), r.text) for r in near], without=without)
+    return dict(facts, **shaded, near=[(int(r.row), r.label, float(r.similarity), r.text) for r in near], without=without)
 
 def render_row(
     d:dict, # as `open_row` gives it
@@ -162,7 +164,8 @@ def render_row(
     "The open row"
     top = max(map(abs, d['values']), default=0.)
     words = shading(d['pieces'], d['scores'], cmap, [f'{v:+.3g}' for v in d['values']])
-    near = table(['Row','Label','Cosine','Text'], [(str(i), l, c, ''.join(excerpt(t))) for i,l,c,t in d['near']], 'Nearest training texts, by what the head of the classifier sees')
+    near = table(['Row','Label','Cosine','Text'], [(str(i), l, c, ''.join(excerpt(t))) for i,l,c,t in d['near']])
+    near = f'<h4>Nearest training texts, by what the head of the classifier sees</h4>{near}' if d['near'] else ''
     o = d['without']
     said = f"without {', '.join(o['words'])}" if o['words'] else 'no word speaks for the class'
     check = bars([f"{o['name']}, as it is", said], [o['before'], o['after']], 0) if o['words'] else f'<p>{esc(said)}</p>'
