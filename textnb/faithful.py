@@ -22,9 +22,9 @@ from .core import html_table
 from .spans import sentence_groups
 from .transform import BOS, EOS, FLD, PAD, UNK
 
-# %% ../nbs/40g_faithful.ipynb #10c6807e
+# %% ../nbs/40g_faithful.ipynb #76869dcf
 CAVEAT = """A text with words missing is one that the model never saw in training, so these numbers also measure how it takes such texts, and a method can be tuned to them.
-Compare with the random rankings, look at more than one way to remove, and at planted words."""
+Compare with the random rankings, look at more than one way to remove, and at planted words: the notebook 40g_faithful has lessons on all three."""
 
 # %% ../nbs/40g_faithful.ipynb #af07bc56
 removals = ('delete','unk','pad')
