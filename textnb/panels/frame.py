@@ -173,7 +173,7 @@ def sparkline(
     return (f'<svg viewBox="0 0 {w} {height}" width="100%" height="{height}" preserveAspectRatio="none" role="img" aria-label="{esc(said)}"><title>{esc(said)}</title>{line}'
         f'<polyline points="{pts}" fill="none" stroke="#8073ac" stroke-width="2.5" vector-effect="non-scaling-stroke"/></svg>')
 
-# %% ../../nbs/42_panels.ipynb #cd754601
+# %% ../../nbs/42_panels.ipynb #ea109481
 def whole_page(
     title:str, # of the page
     body:str, # HTML
@@ -182,13 +182,17 @@ def whole_page(
     css = ':root{color-scheme:light dark}body{max-width:1000px;margin:24px auto;padding:0 16px;background:Canvas;color:CanvasText}'
     return f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{esc(title)}</title><style>{css}</style></head><body>{body}</body></html>'
 
+def _bytes(data):
+    "`data` as bytes; half a character, which UTF-8 cannot write, becomes its number"
+    return data if isinstance(data, bytes) else data.encode('utf-8', 'backslashreplace')
+
 def data_link(
     name:str, # name of the file
     data, # its content, str or bytes
     mime:str='text/plain', # its type
 )->str: # HTML
     "A link that downloads `data` as a file"
-    b = base64.b64encode(data if isinstance(data, bytes) else data.encode()).decode()
+    b = base64.b64encode(_bytes(data)).decode()
     return f'<a download="{esc(name)}" href="data:{mime};base64,{b}">{esc(name)}</a>'
 
 # %% ../../nbs/42_panels.ipynb #715a6f1e
@@ -477,7 +481,7 @@ def keep(self:Panel,
     self._file = path
     return self.flush()
 
-# %% ../../nbs/42_panels.ipynb #067781c9
+# %% ../../nbs/42_panels.ipynb #3e6134ac
 @patch
 def export(self:Panel,
     path, # where to; the ending says which format: .html, or what `files` has
@@ -487,7 +491,7 @@ def export(self:Panel,
     fs = self.files()
     if p.suffix not in fs: raise ValueError(f'{p.name}: this panel writes {", ".join(fs)}')
     data = fs[p.suffix][1]()
-    with atomic_write(p) as f: f.write(data if isinstance(data, bytes) else data.encode())
+    with atomic_write(p) as f: f.write(_bytes(data))
     return p
 
 @patch
