@@ -276,12 +276,14 @@ def forward(self:QRNN,
     out = outs[0] if len(outs)==1 else torch.cat(outs, 2)
     return out if self.batch_first else out.transpose(0, 1), tuple(o[0][None] if len(o)==1 else torch.stack(o) for o in zip(*states))
 
-# %% ../../nbs/12_qrnn.ipynb #40eedd58
+# %% ../../nbs/12_qrnn.ipynb #17722e23
 @patch
 def _qrnn_layer(self:AWD_LSTM, l, n_in, n_out, weight_p):
     "Layer `l` of an encoder of QRNNs"
     rnn = QRNN(n_in, n_out, save_prev_x=True, window=2 if l==0 else 1, bidirectional=self.bidir)
-    for way in rnn.ways: way[0].linear = WeightDropout(way[0].linear, weight_p, ['weight'])
+    for way in rnn.ways:
+        nn.init.normal_(way[0].linear.weight, std=(8 if l==0 else 2)*way[0].linear.in_features**-0.5)
+        way[0].linear = WeightDropout(way[0].linear, weight_p, ['weight'])
     return rnn
 
 # %% ../../nbs/12_qrnn.ipynb #28156fbe
