@@ -499,8 +499,8 @@ def files(self:Panel)->dict: # ending -> (MIME type, function that gives the con
     "What `export` can write"
     return {'.html':('text/html', lambda: whole_page(self.title, self.to_html()))}
 
-# %% ../../nbs/42_panels.ipynb #fc1d66c4
-PANELS = dict(attention='textnb.panels.attention:AttentionPanel', methods='textnb.panels.methods:MethodBench')
+# %% ../../nbs/42_panels.ipynb #fcefb2f7
+PANELS = dict(attention='textnb.panels.attention:AttentionPanel', methods='textnb.panels.methods:MethodBench', writing='textnb.panels.writing:WritingPanel')
 
 def open_panel(
     name:str, # one of `PANELS`
