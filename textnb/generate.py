@@ -518,8 +518,19 @@ def branch(self:Sample,
     new = _draws(self.learn, [ids.to(next(self.learn.model.parameters()).device)], left, _generators(own['seed'], 1, len(kept)), stops, 1, filters)
     return Sample(self.learn, self.prompt, kept + [_kept(d) for d in new], {**own,**filters})
 
-# %% ../nbs/31_generate.ipynb #77ee051a
+# %% ../nbs/31_generate.ipynb #8cefaf78
 def _log_probs(logits, temperature): return (logits.float() if temperature in (0,1) else logits.float()/temperature).log_softmax(-1)
+
+def _topk(x, k, size=128):
+    "`x.topk(k)` of long rows: the `k` largest are in the `k` blocks with the largest maxima"
+    n,v = len(x),x.shape[1]
+    if v<8*size*k: return x.topk(min(k, v))
+    head = x[:,:v//size*size].view(n, -1, size)
+    blocks = head.amax(-1).topk(k).indices
+    at = (blocks[...,None]*size + torch.arange(size, device=x.device)).flatten(1)
+    at = torch.cat([at,torch.arange(v//size*size, v, device=x.device).expand(n, -1)], 1)
+    val,i = x.gather(1, at).topk(k)
+    return val,at.gather(1, i)
 
 def _grow(lp, scores, group, room, top_k, penalty):
     "The best continuations of paths with `scores`, for each group as many as it has `room`: parents, words, scores, groups"
@@ -527,7 +538,7 @@ def _grow(lp, scores, group, room, top_k, penalty):
     for g,n in enumerate(room):
         rows = torch.arange(len(scores)) if len(room)==1 else (group==g).nonzero()[:,0]
         if not len(rows): continue
-        val,idx = (lp if len(room)==1 else lp[rows]-taken).topk(min(top_k, lp.shape[1]))
+        val,idx = _topk(lp if len(room)==1 else lp[rows]-taken, top_k)
         best,at = (scores[rows,None]+val.double().cpu()).flatten().topk(min(n, val.numel()))
         at = at[best>-math.inf]
         parents,words = rows[at//val.shape[1]],idx.flatten().cpu()[at]
