@@ -440,6 +440,12 @@ def test_human_numbers(tmp_path):
     assert len(x)==n+12
 
 
+def test_no_published_weights(tmp_path):
+    "The published weights are those of LSTMs: a QRNN says that there are none and starts from its own"
+    with pytest.warns(UserWarning, match='no pretrained weights'): learn = text_classifier_learner(clas_data(tmp_path), AWD_LSTM, config=TOY, silent=True)
+    assert all(p.requires_grad for p in learn.model.parameters())
+
+
 def test_files_of_fastai(tmp_path):
     "A language model's `.pth` of fastai goes into a QRNN, words re-mapped; weights of an LSTM are refused with both names, and nothing is loaded"
     set_seed(0)

@@ -268,11 +268,12 @@ def _fill_part(model, enc, head, report, strict):
     if is_classifier(model): return fill_module(model[0].module, enc, report, prefix='0.', strict=strict)
     return fill_module(model, {f'0.{k}':v for k,v in enc.items()} | {f'1.{k}':v for k,v in head.items()}, report, strict=strict)
 
-# %% ../nbs/30_learner.ipynb #8cf4eed6
+# %% ../nbs/30_learner.ipynb #9625bef5
 def _pretrained_files(learn, meta, fnames):
     "The weights and words files that `fnames`, or the registry entry `meta`, name; None with a warning if there are none"
     if fnames is not None: return [fnames] if isinstance(fnames, (str,Path)) else list(fnames)
-    url = meta.get('url_bwd' if learn.data.backwards else 'url')
+    qrnn = (learn.spec['args'].get('config') or {}).get('qrnn')
+    url = None if qrnn else meta.get('url_bwd' if learn.data.backwards else 'url')
     if url is None:
         warnings.warn(f"There are no pretrained weights for that architecture yet{' (reading backwards)' if learn.data.backwards else ''}! The model starts from random weights.")
         return None
