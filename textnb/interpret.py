@@ -393,7 +393,14 @@ def near_duplicates(self:TextClassificationInterpretation,
     self._alike = threshold,res
     return res
 
-# %% ../nbs/41_interpret.ipynb #c821912d
+# %% ../nbs/41_interpret.ipynb #59f228c9
+@patch(as_prop=True)
+def candidates(self:TextClassificationInterpretation)->set: # positions; none where the probabilities are in-sample
+    "Texts whose label confident learning doubts"
+    if getattr(self, '_candidates', None) is None:
+        self._candidates = set() if self.in_sample else set(confident_joint(self.y_true.numpy(), self.preds.float().numpy())[1].tolist())
+    return self._candidates
+
 @patch
 def reasons(self:TextClassificationInterpretation,
     idxs=None, # positions in the data set; default all
@@ -404,8 +411,7 @@ def reasons(self:TextClassificationInterpretation,
     same:float=.8, # words in common of a near-duplicate
 )->list: # of str, empty where nothing is odd
     "What is odd about each text"
-    f,names,dups = self.facts,self.data.classes,self.near_duplicates(same)
-    doubt = set() if self.in_sample else set(confident_joint(self.y_true.numpy(), self.preds.numpy())[1].tolist())
+    f,names,dups,doubt = self.facts,self.data.classes,self.near_duplicates(same),self.candidates
     cols = [f[c].to_numpy() for c in ('actual','predicted','confidence','margin','n_tokens','n_words','unknown')]
     window = getattr(self.learn.model[0], 'max_len', None)
     def one(i):
@@ -413,9 +419,9 @@ def reasons(self:TextClassificationInterpretation,
         res = []
         if y!=p: res.append(f'confident and wrong ({conf:.2f} {names[p]})' if conf>=sure else 'wrong')
         if lead<margin: res.append(f'low margin ({lead:.2f})')
-        if i in doubt: res.append(f'label in doubt')
+        if i in doubt: res.append('label in doubt')
         if i in dups: res.append(f"near-duplicate of {'training text' if dups[i][0] else 'text'} {dups[i][1]}, which is {names[dups[i][2]]}")
-        if words<=short: res.append('no words' if not words else f"short ({words} word{'s'*(words>1)})")
+        if words<=short: res.append('no words' if not words else f"short ({words} word{'' if words==1 else 's'})")
         if words and unk>=unknown: res.append(f'{unk:.0%} unknown words')
         if window and n>window: res.append(f'only the last {window} of {n} tokens are read')
         return '; '.join(res)

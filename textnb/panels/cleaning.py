@@ -8,7 +8,7 @@ Docs: https://textnb.github.io/textnb/cleaning.html.md"""
 __all__ = ['FIELDS', 'EDITED', 'DESK', 'no_edits', 'reduce_edits', 'Journal', 'replay', 'text_hash', 'apply_edits', 'reduce_desk',
            'status_of', 'render_desk', 'CleaningDesk']
 
-# %% ../../nbs/42c_cleaning.ipynb #c3dcc7cc
+# %% ../../nbs/42c_cleaning.ipynb #999354d0
 import hashlib,json,os
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from fastcore.basics import patch
 
 from ..attribute import methods_of
 from ..core import _sync_dir
-from ..interpret import TextClassificationInterpretation, confident_joint, label_quality
+from ..interpret import TextClassificationInterpretation, label_quality
 from ..report import esc
 from ..texts import read_table
 from .frame import *
@@ -275,13 +275,13 @@ def render_desk(
     body = render_row(d, s['cmap']) if 'pieces' in d else f'<section aria-label="Row {d["row"]}"><h4>Row {d["row"]}: labelled {esc(label)}</h4></section>'
     return f'{html}<p><b>{": ".join(filter(None, said))}</b></p>{body}<h4>The whole text</h4><div class="tnb-text" style="font-size:14px;line-height:1.6">{esc(d["text"])}</div>'
 
-# %% ../../nbs/42c_cleaning.ipynb #fe7361ff
+# %% ../../nbs/42c_cleaning.ipynb #9ba87831
 class CleaningDesk(RowsPanel):
     "Decide about texts and labels, with undo, redo and a journal"
     title,columns,height = 'Cleaning desk',DESK,'560px'
     reduce,render = staticmethod(reduce_desk),staticmethod(render_desk)
     inputs = (*RowsPanel.inputs,'n_edits')
-    kept = (*FILTERS,'page','size','row','method','advance')
+    kept = (*FILTERS,'size','page','row','method','advance')
     def __init__(self,
         source, # a `TextClassificationInterpretation`, or a table
         journal=None, # file that keeps the decisions; None: they are lost with the kernel
@@ -306,12 +306,11 @@ class CleaningDesk(RowsPanel):
         kept = f'journal {self.log.path.name}{" (half a line at its end was left out)" if self.log.torn else ""}' if self.log else 'no journal: give a file name to keep this'
         return f"{s['total']:,} rows; {len(e['rows']):,} decided, {len(e['past'])} to undo, {len(e['future'])} to redo; {kept}"
 
-# %% ../../nbs/42c_cleaning.ipynb #ad1b5ee7
+# %% ../../nbs/42c_cleaning.ipynb #c9f5b0e1
 def _of_interp(interp):
     "What the desk needs of an interpretation"
     y,p,f = interp.y_true.numpy(),interp.preds.float().numpy(),interp.facts
-    candidates = np.zeros(len(y), dtype=bool)
-    if not interp.in_sample: candidates[confident_joint(y, p)[1]] = True
+    candidates = np.isin(np.arange(len(y)), list(interp.candidates))
     df = interp.ds.inner_df
     keys = df.index.tolist() if df is not None and df.index.is_unique and len(df)==len(y) else None
     classes = [o.item() if isinstance(o, np.generic) else o for o in interp.data.classes]
@@ -404,16 +403,17 @@ def _paint(self:CleaningDesk):
     RowsPanel._paint(self)
     self._sync()
 
-# %% ../../nbs/42c_cleaning.ipynb #07260e75
+# %% ../../nbs/42c_cleaning.ipynb #c4b5ac1a
 @patch
 def to_frame(self:CleaningDesk)->pd.DataFrame: # columns row, key, label, new_label, drop, note, text; a row for each that was decided
     "The decisions as a table"
     d,rows = self.data,sorted(self.state['edits']['rows'].items())
-    return pd.DataFrame([(r, d['keys'][r] if d['keys'] else r, d['labels'][r], e.get('label', ''), int(e.get('drop', False)), e.get('note', ''), d['text'](r)) for r,e in rows],
-        columns=['row','key','label','new_label','drop','note','text'])
+    whole = lambda s: str(s).encode('utf-8', 'backslashreplace').decode()
+    res = [(r, d['keys'][r] if d['keys'] else r, d['labels'][r], e.get('label', ''), int(e.get('drop', False)), whole(e.get('note', '')), whole(d['text'](r))) for r,e in rows]
+    return pd.DataFrame(res, columns=['row','key','label','new_label','drop','note','text'])
 
 @patch
-def files(self:CleaningDesk): return {**Panel.files(self), '.csv':('text/csv', lambda: self.to_frame().to_csv(index=False).encode('utf-8', 'backslashreplace'))}
+def files(self:CleaningDesk): return {**Panel.files(self), '.csv':('text/csv', lambda: self.to_frame().to_csv(index=False))}
 
 @patch
 def export(self:CleaningDesk,
@@ -487,7 +487,7 @@ def from_csv(cls:CleaningDesk,
     journal = Path(path).with_suffix('.journal.jsonl') if journal is None else journal
     return cls(read_table(path, text_cols=text_col), journal, text_col, label_col, file=path, **kwargs)
 
-# %% ../../nbs/42c_cleaning.ipynb #6dcc7b81
+# %% ../../nbs/42c_cleaning.ipynb #e1c36d9b
 @patch
 def choices(self:CleaningDesk, state):
     classes = [('any', None), *((o, i) for i,o in enumerate(state['classes']))]
@@ -502,7 +502,7 @@ def controls(self:CleaningDesk):
     c,b,names = self.control,self.button,self.state['classes']
     both = [c('Dropdown', 'predicted', 'Predicted'), c('Dropdown', 'method', 'Shading')] if self.interp else []
     labels = [b(o, 'label', f'label the open row {o}', o, button_style='primary') for o in names] if len(names)<=10 else [c('Dropdown', 'new', 'New label'), b('Relabel', 'label', 'give the open row this label', button_style='primary')]
-    return [self.row(c('Text', 'text', 'Find', 'show rows with this text', width='300px'), c('Checkbox', 'regex', 'regex', 'read it as a regular expression'), c('Dropdown', 'show', 'Show'), c('Dropdown', 'actual', 'Label')),
+    return [self.row(c('Text', 'text', 'Find', 'show rows with this text'), c('Checkbox', 'regex', 'regex', 'read it as a regular expression'), c('Dropdown', 'show', 'Show'), c('Dropdown', 'actual', 'Label')),
         self.row(c('Dropdown', 'sort', 'Sort by'), c('Dropdown', 'down', 'Order'), *both, c('Dropdown', 'size', 'Rows')),
         self.row(*labels, b('Drop', 'drop', 'leave the open row out, or take it back', button_style='warning'), b('As in the data', 'keep', 'take label and drop of the open row back'),
             c('Text', 'note', 'Note', 'about the open row; Enter keeps it', continuous_update=False), c('Checkbox', 'advance', 'then open the next')),

@@ -68,7 +68,7 @@ def _sorted(rows, cols, v, text_at, reasons):
     if v['down']: keys = -keys
     return rows[np.argsort(np.where(np.isnan(keys), -np.inf, keys), kind='stable')]
 
-# %% ../../nbs/42b_top_losses.ipynb #576f8387
+# %% ../../nbs/42b_top_losses.ipynb #bd2f6695
 FILTERS = tuple(VIEW)
 
 def reduce_rows(
@@ -79,7 +79,6 @@ def reduce_rows(
     k,v = event
     pages = max(1, -(-state['total']//state['size']))
     if k=='turn': return {**state, 'page':min(max(0, state['page']+v), pages-1)}
-    if k=='page': return {**state, 'page':min(max(1, int(v)), pages)-1}
     if k=='more': return {**state, 'size':min(100, state['size']+10), 'page':state['page']*state['size']//min(100, state['size']+10)}
     if k=='open': return {**state, 'row':None if v==state['row'] else v}
     if k=='step': return {**state, 'row':_step(state, v)}
@@ -194,11 +193,11 @@ def confusion_html(
     rows = [[n, *(int(o) for o in r)] for n,r in zip(names, cm)]
     return table(['actual ↓ predicted →', *names], rows, 'Confusion matrix')
 
-# %% ../../nbs/42b_top_losses.ipynb #1f0de2ae
+# %% ../../nbs/42b_top_losses.ipynb #f84d9b3b
 class RowsPanel(Panel):
     "A page of rows, each with a button that opens it"
     reduce,render = staticmethod(reduce_rows),staticmethod(render_rows)
-    inputs = (*FILTERS,'page','size','row','method')
+    inputs = (*FILTERS,'size','page','row','method')
     columns,height = COLUMNS,'520px'
     def selected(self, state):
         "The positions that the view of `state` selects, computed once for each view"
@@ -207,9 +206,10 @@ class RowsPanel(Panel):
         return self._rows[1]
 
     def work(self, state):
-        sel,a,d = self.selected(state),state['page']*state['size'],state['drawer']
-        keep = d and (d['row'],d.get('method'))==(state['row'],state['method'])
-        yield dict(rows=[self.row_data(int(i), state) for i in sel[a:a+state['size']]], total=len(sel), drawer=d if keep else None)
+        sel,d = self.selected(state),state['drawer']
+        page = min(max(0, state['page']), max(0, -(-len(sel)//state['size'])-1))
+        a,keep = page*state['size'],d and (d['row'],d.get('method'))==(state['row'],state['method'])
+        yield dict(page=page, rows=[self.row_data(int(i), state) for i in sel[a:a+state['size']]], total=len(sel), drawer=d if keep else None)
         if state['row'] is not None: yield dict(drawer=dict(self.open_row(state), method=state['method']))
 
     def to_html(self):
@@ -271,11 +271,11 @@ def confusion_pairs(
     pairs = sorted(((int(cm[i][j]),i,j) for i in range(n) for j in range(n) if i!=j and cm[i][j]), key=lambda o: (-o[0],o[1:]))[:12]
     return [(i, j, f'{names[i]} → {names[j]}: {c:,}', f'{names[i]}, predicted {names[j]}: {c:,}') for c,i,j in pairs]
 
-# %% ../../nbs/42b_top_losses.ipynb #829b7c1d
+# %% ../../nbs/42b_top_losses.ipynb #5746b0e9
 class TopLossPanel(RowsPanel):
     "All predictions in a table: sort, filter, turn pages, open a row"
     title = 'Top losses'
-    kept = (*FILTERS,'page','size','row','method')
+    kept = (*FILTERS,'size','page','row','method')
     say = staticmethod(lambda s: f"{s['total']:,} of {s['n']:,} rows")
     def __init__(self,
         interp, # a `TextClassificationInterpretation`
@@ -285,7 +285,7 @@ class TopLossPanel(RowsPanel):
     ):
         self.interp,self._rows,self._why = interp,None,None
         loss = interp.facts.loss[np.isfinite(interp.facts.loss)]
-        first = {**VIEW, 'loss':(0., float(np.ceil(loss.max()*100)/100) if len(loss) else 1.), 'prob':(0.,1.)}
+        first = {**VIEW, 'loss':(0., float(np.ceil(float(loss.max())*100)/100) if len(loss) else 1.), 'prob':(0.,1.)}
         unknown = set(view)-set(VIEW)
         if unknown: raise TypeError(f"a view has no {', '.join(sorted(unknown))}: it has {', '.join(VIEW)}")
         state = {**first, **{k:_class_no(interp, v) if k in ('actual','predicted') else v for k,v in view.items()}, 'first':first, 'page':0, 'size':size, 'row':None}
@@ -361,13 +361,13 @@ def _matrix(self:TopLossPanel):
     rows = [word('actual ↓ predicted →'), *map(word, names)]+[o for i in range(n) for o in [word(names[i]), *(self._cells[i,j] for j in range(n))]]
     return ipywidgets.GridBox(rows, layout=dict(grid_template_columns=f'max-content repeat({n}, max-content)', align_items='center', overflow='visible', grid_gap='0 8px'))
 
-# %% ../../nbs/42b_top_losses.ipynb #38eebb20
+# %% ../../nbs/42b_top_losses.ipynb #2eb58e21
 @patch
 def controls(self:TopLossPanel):
     c,b,first = self.control,self.button,self.state['first']
     ranges = [c('FloatRangeSlider', k, label, tip, min=0., max=first[k][1] or 1., step=.01, readout_format='.2f')
         for k,label,tip in (('loss','Loss','from and to which loss'), ('prob','Prob.','probability of the actual class, from and to'))]
-    return [self.row(c('Text', 'text', 'Find', 'show rows with this text', width='300px'), c('Checkbox', 'regex', 'regex', 'read it as a regular expression'), c('Dropdown', 'show', 'Show')),
+    return [self.row(c('Text', 'text', 'Find', 'show rows with this text'), c('Checkbox', 'regex', 'regex', 'read it as a regular expression'), c('Dropdown', 'show', 'Show')),
         self.row(c('Dropdown', 'actual', 'Actual'), c('Dropdown', 'predicted', 'Predicted'), *ranges),
         self.row(c('Dropdown', 'sort', 'Sort by'), c('Dropdown', 'down', 'Order'), c('Dropdown', 'method', 'Shading', 'how words are scored in an open row'), c('Dropdown', 'size', 'Rows')),
         self._matrix(),
