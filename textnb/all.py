@@ -7,7 +7,7 @@ Docs: https://textnb.github.io/textnb/all.html.md"""
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/64_all.ipynb #938c8f5c
+# %% ../nbs/64_all.ipynb #912222dd
 from functools import partial
 from pathlib import Path
 
@@ -33,16 +33,27 @@ from .metrics import *
 from .learner import *
 from .generate import *
 from .ensemble import *
-from .spans import *
+from .spans import sentence_groups,token_spans,word_groups
 from .shading import *
 from .attribute import *
 from .perturb import *
 from .running import *
-from .lrp import *
-from .live import *
+from .lrp import lrp
+from .live import LiveText
+from .faithful import Faithfulness,faithfulness,infidelity,League,league,max_sensitivity,plant_words,randomisation_check
+from .surprisal import *
 from .interpret import *
+from .panels.frame import Panel,open_panel
+from .panels.attention import AttentionPanel
+from .panels.methods import MethodBench
+from .panels.top_losses import TopLossPanel
+from .panels.cleaning import CleaningDesk
+from .panels.writing import WritingPanel
+from .panels.beams import BeamPanel
 from .doc import *
 
-# %% ../nbs/64_all.ipynb #0fd344f3
-__all__ = ['torch', 'nn', 'F', 'np', 'pd', 'Path', 'partial']
+# %% ../nbs/64_all.ipynb #482108b1
+__all__ = ['torch', 'nn', 'F', 'np', 'pd', 'Path', 'partial', 'sentence_groups', 'token_spans', 'word_groups', 'lrp', 'LiveText']
+__all__ += ['Faithfulness', 'faithfulness', 'infidelity', 'League', 'league', 'max_sensitivity', 'plant_words', 'randomisation_check']
+__all__ += ['Panel', 'open_panel', 'AttentionPanel', 'MethodBench', 'TopLossPanel', 'CleaningDesk', 'WritingPanel', 'BeamPanel']
 __all__ += [o for o in globals() if o[0]!='_' and o not in __all__]
