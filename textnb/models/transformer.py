@@ -16,7 +16,7 @@ import torch, torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn,Tensor
 
-# %% ../../nbs/13_transformer.ipynb #a4fea85d
+# %% ../../nbs/13_transformer.ipynb #a8c557f8
 class PositionalEncoding(nn.Module):
     "Positions as sines and cosines of wave lengths from 2π to 20000π"
     def __init__(self,
@@ -30,8 +30,9 @@ class PositionalEncoding(nn.Module):
         pos:Tensor, # (n,) positions
     )->Tensor: # (n, d): sines, then cosines
         "Vectors of the positions `pos`"
-        waves = pos[:,None].to(self.freq.dtype)*self.freq
-        return torch.cat([waves.sin(), waves.cos()], -1)[:,:self.d]
+        freq = self.freq if self.freq.dtype.itemsize>2 else 1/10000**(torch.arange(0., self.d, 2., device=pos.device)/self.d)
+        waves = pos[:,None].to(freq.dtype)*freq
+        return torch.cat([waves.sin(), waves.cos()], -1)[:,:self.d].to(self.freq.dtype)
 
 # %% ../../nbs/13_transformer.ipynb #599ab847
 def attention_weights(
