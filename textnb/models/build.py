@@ -263,7 +263,7 @@ def _config(arch, task, config, drop_mult):
         if k.endswith('_p') and not 0<=v<1: raise ValueError(f'the dropout {k!r} would be {v:g} (drop_mult is {drop_mult:g}): it must be at least 0 and less than 1')
     return res
 
-# %% ../../nbs/15_build.ipynb #49fe719b
+# %% ../../nbs/15_build.ipynb #3a425d38
 def get_language_model(
     arch, # class of the encoder, such as `AWD_LSTM`, or its name
     vocab_sz:int, # words
@@ -274,6 +274,8 @@ def get_language_model(
     arch,meta = arch_named(arch),model_meta(arch)
     config = _config(arch, 'lm', config, drop_mult)
     tie,output_p,bias,init = [config.pop(k, d) for k,d in (('tie_weights',True),('output_p',0.),('out_bias',True),('init',None))]
+    if not config.get('mask', True):
+        raise ValueError('mask=False shows a language model the word that it should predict: leave it out of the configuration; it is for classifiers')
     if config.get('bidir'):
         warnings.warn('a two-way language model sees the word that it should predict: its loss says nothing. Train two one-way models', stacklevel=2)
     encoder = arch(vocab_sz, **config)
