@@ -9,9 +9,10 @@ __all__ = ['targets', 'long_text', 'baselines', 'attribution_methods', 'class_sc
            'grad_wrt_words', 'probability', 'margin', 'Question', 'class_names', 'Attribution', 'Method',
            'register_method', 'methods_of', 'method_named', 'attribute']
 
-# %% ../nbs/40_attribute.ipynb #925108af
+# %% ../nbs/40_attribute.ipynb #4185d59b
 import csv, difflib, importlib, inspect, io, json, time
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np, torch
 from fastcore.basics import patch
@@ -102,29 +103,43 @@ def _log_prob(s, k, loss_func):
 
 targets = dict(margin=margin, logit=lambda s,k,loss_func: s[...,k].double(), log_prob=_log_prob, prob=probability)
 
-# %% ../nbs/40_attribute.ipynb #dc0cc28a
+# %% ../nbs/40_attribute.ipynb #d88cf419
 class Question:
     "Why does `learn` give `text` the class `k`?"
-    max_tokens,groups,_spans = 4096,None,None
+    max_tokens,groups = 4096,None
     def __init__(self,
         learn, # a learner
         text, # a text, or a tuple of columns
         k=None, # class or next word, by number or name; default the predicted one
         target:str='margin', # one of `targets`, or 'contrast'
         contrast=None, # the other class or word of a contrast
+        wait:bool=False, # leave the prediction until somebody asks for it? (The pass for a gradient brings it along)
     ):
         self.learn,self.model,self.text,self.loss_func,self.is_lm = learn,learn.model,text,learn.loss_func,learn.data.is_lm
         self.enc,self.backwards = encoder_of(self.model),learn.data.backwards
         self.tokens,ids = _tokens_of(learn.data, text)
         if not len(ids): raise ValueError("the text has no tokens (and the data no xxbos): there is nothing to attribute to")
         self.ids = ids[::-1].copy() if self.backwards else ids
-        self.output = self.raw_of_ids([self.ids])[0]
-        _check_finite(self.model, self.output)
-        n = len(self.output)
-        self.k = int(self.output.argmax()) if k is None else _class_number(learn, k, n)
-        self.rival = None if contrast is None else _class_number(learn, contrast, n)
         self.kind = 'contrast' if contrast is not None else target
         if self.kind not in targets and contrast is None: raise ValueError(f"no target {target!r}: there are {', '.join(targets)}; and contrast=… for one class against another")
+        self._k,self._rival = k,contrast
+        if not wait: self.k,self.rival
+
+    @cached_property
+    def output(self): # (classes,) the model's scores of the text
+        res = self.raw_of_ids([self.ids])[0]
+        _check_finite(self.model, res)
+        return res
+    @cached_property
+    def k(self): return int(self.output.argmax()) if self._k is None else _class_number(self.learn, self._k, len(self.output)) # the class that is explained
+    @cached_property
+    def rival(self): return None if self._rival is None else _class_number(self.learn, self._rival, len(self.output)) # the other class of a contrast
+    @cached_property
+    def spans(self): return token_spans(self.learn.data, self.text, self.tokens) # where in the text each token comes from
+    @cached_property
+    def vectors(self): return word_vectors(self.model, self.ids).detach()[0] # (sl, emb_sz) word vectors of the text
+    @property
+    def value(self): return float(self.of(self.output)) # the number that is explained
 
 # %% ../nbs/40_attribute.ipynb #ff8b357f
 def _tokens_of(data, text):
@@ -159,14 +174,8 @@ def _class_number(learn, k, n):
     near = difflib.get_close_matches(str(k), names, 3) if isinstance(k, str) else []
     raise IndexError(f"there is no word {k!r} in the vocabulary of {n}{': near to it are ' if near else ''}{', '.join(near)}")
 
-# %% ../nbs/40_attribute.ipynb #95f6dfab
+# %% ../nbs/40_attribute.ipynb #ed24df0f
 long_text = 512
-
-@patch(as_prop=True)
-def spans(self:Question):
-    "Where in the text each token comes from"
-    if self._spans is None: self._spans = token_spans(self.learn.data, self.text, self.tokens)
-    return self._spans
 
 @patch
 def cut(self:Question,
@@ -240,15 +249,7 @@ def of_vectors(self:Question,
     with eval_mode(self.model), torch.no_grad():
         return torch.cat([self.of(scores_of(self.model, make(c))) for c in _chunks([len(self.ids)]*n, self.max_tokens)]).cpu().numpy()
 
-# %% ../nbs/40_attribute.ipynb #b0a60d59
-@patch(as_prop=True)
-def vectors(self:Question):
-    "(sl, emb_sz) word vectors of the text"
-    return word_vectors(self.model, self.ids).detach()[0]
-
-@patch(as_prop=True)
-def value(self:Question): return float(self.of(self.output))
-
+# %% ../nbs/40_attribute.ipynb #a13e0392
 @patch
 def grad(self:Question,
     make, # function of a slice, giving the (len, sl, emb_sz) word vectors of these texts
@@ -491,7 +492,7 @@ def method_named(
     why = f"{arch} has no method {key!r}: {attribution_methods[key].why_not(learn)}" if key in attribution_methods else f"no method {name!r}"
     raise ValueError(f"{why}; there are {', '.join(map(repr, has))}")
 
-# %% ../nbs/40_attribute.ipynb #adbae53e
+# %% ../nbs/40_attribute.ipynb #b1389afa
 def _options(name, fn, kw):
     "Check the options `kw` of the method `name`"
     known = list(inspect.signature(fn).parameters)[1:]
@@ -518,7 +519,7 @@ def attribute(
         class_id,target = target,None
     method = method_named(learn, method)
     m = attribution_methods[method]
-    q = Question(learn, text, class_id, target or m.target, contrast)
+    q = Question(learn, text, class_id, target or m.target, contrast, wait=True)
     q.cut(by or ('sentence' if m.pieces and len(q.ids)>long_text else 'token'))
     scores = m.fn(q, **_options(method, m.fn, options))
     scores,info = scores if isinstance(scores, tuple) else (scores,{})
@@ -537,8 +538,15 @@ def _record(q, method, m, scores, info, start):
     a.seconds = time.perf_counter()-start
     return a if q.groups is None else a.merged(q.groups)
 
-# %% ../nbs/40_attribute.ipynb #49991a6c
-def _at_text(q, reduce): return q.grad(lambda c: q.vectors[None], reduce)[0]
+# %% ../nbs/40_attribute.ipynb #b7b7ea07
+def _at_text(q, reduce):
+    "The reduced gradient at the text itself; the forward pass also gives the prediction, if nobody asked for it before"
+    with eval_mode(q.model), torch.inference_mode(False), torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
+        emb = q.vectors.clone().requires_grad_()
+        scores = scores_of(q.model, emb[None])
+        _check_finite(q.model, scores)
+        q.__dict__.setdefault('output', scores[0].detach())
+        return reduce(torch.autograd.grad(q.of(scores).sum(), emb)[0]).double()
 
 # %% ../nbs/40_attribute.ipynb #713b6cbe
 @register_method('intrinsic attention', signed=False, target='prob', aliases=('v1',))
@@ -550,7 +558,7 @@ def _grad_norm(q): return _at_text(q, lambda g: g.norm(dim=-1))
 @register_method('gradient x input', signed=True, aliases=('gxi','grad x input'))
 def _grad_x_input(q): return _at_text(q, lambda g: (g*q.vectors).sum(-1))
 
-# %% ../nbs/40_attribute.ipynb #345a7eac
+# %% ../nbs/40_attribute.ipynb #8f737fff
 _gauss = np.polynomial.legendre.leggauss(4)
 
 def _along(q, x, b, lo, hi, values):
@@ -558,13 +566,13 @@ def _along(q, x, b, lo, hi, values):
     lo,hi = np.array(lo),np.array(hi)
     at = torch.from_numpy((lo[:,None]+(hi-lo)[:,None]*(_gauss[0]+1)/2).flatten()).to(x)
     parts = q.grad(lambda c: b+at[c,None,None]*(x-b), lambda g: (g*(x-b)).sum(-1), len(at)).cpu().numpy().reshape(len(lo), 4, -1)
-    ends = [e for e in (*lo,*hi) if e not in values]
+    ends = [e for e in dict.fromkeys((*lo,*hi)) if e not in values]
     new = torch.tensor(ends).to(x)
     if ends: values.update(zip(ends, q.of_vectors(lambda c: b+new[c,None,None]*(x-b), len(ends))))
     a = np.einsum('pms,m,p->ps', parts, _gauss[1]/2, hi-lo)
     return [(abs(s.sum()-(values[h]-values[l])),l,h,s) for s,l,h in zip(a, lo, hi)]
 
-# %% ../nbs/40_attribute.ipynb #3772776d
+# %% ../nbs/40_attribute.ipynb #1f072d1e
 @register_method('integrated gradients', signed=True, aliases=('ig',))
 def _integrated(q,
     baseline:str='zero', # one of `baselines`
@@ -573,10 +581,9 @@ def _integrated(q,
     tol:float=.01, # tolerated share of f(x)-f(b)
 ):
     "Integrated gradients along the straight line from `baseline`"
-    x,b,p = q.vectors,q.base(baseline).expand_as(q.vectors),max(1, steps//4)
-    values = {0.:float(q.of_vectors(lambda c: b[None], 1)[0]), 1.:q.value}
-    bound,n = max(1e-3, tol*abs(values[1.]-values[0.])),4*p
-    pieces = _along(q, x, b, np.arange(p)/p, np.arange(1, p+1)/p, values)
+    x,b,p,values = q.vectors,q.base(baseline).expand_as(q.vectors),max(1, steps//4),{1.:q.value}
+    pieces,n = _along(q, x, b, np.arange(p)/p, np.arange(1, p+1)/p, values),4*p
+    bound = max(1e-3, tol*abs(values[1.]-values[0.]))
     while sum(o[0] for o in pieces)>bound and n+8<=max_steps:
         pieces.sort(key=lambda o: -o[0])
         k = min(int(sum(o[0]>bound/len(pieces) for o in pieces)), (max_steps-n)//8)
