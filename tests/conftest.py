@@ -28,6 +28,11 @@ def serve(folder, cmd, ready, env=os.environ, limit=60):
     stop(p)
     raise RuntimeError(f'{" ".join(cmd)} did not start: {log.read_text(errors="replace")[-3000:]}')
 
+def notebook(source):
+    "A notebook of one cell, as JSON"
+    from textnb.panels.frame import page_files
+    return page_files(source)['panel.ipynb']
+
 def write_panel(folder, source, name='panel.ipynb'):
     "The files that Voila needs to show `source`, its notebook under `name`"
     from textnb.panels.frame import page_files
