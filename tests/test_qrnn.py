@@ -29,7 +29,7 @@ def leaves(args): return [o.detach().clone().requires_grad_() for o in args]
 
 # ---- the recurrence
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.integers(1, 4), st.one_of(st.integers(1, 100), st.integers(250, 300)), st.integers(1, 9), st.sampled_from([.5, 2., 30.]), st.sampled_from(['steps', 'blocks', None]))
 def test_kernels_agree(bs, sl, n, scale, kernel):
     "Check 21: each kernel gives the loop's numbers and gradients to 1e-5 in float32, for gates from nearly 0 to nearly 1, and 0 and 1 themselves"
@@ -113,7 +113,7 @@ def test_triton_is_lazy():
 
 # ---- layers
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.integers(1, 3), st.integers(1, 20), st.integers(1, 3), st.sampled_from([None, 1, 2]), st.booleans(), st.lists(st.integers(1, 7), min_size=1, max_size=6))
 def test_chunks_are_the_whole(bs, sl, n_layers, window, gate, cuts):
     "Check 21: reading in pieces of any size with the state handed over equals reading at once, for any stack"
@@ -259,7 +259,7 @@ def test_groups_and_dropouts(bidir):
 
 # ---- the encoder
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.integers(1, 25), min_size=1, max_size=6), st.integers(1, 9), st.integers(1, 30), st.booleans(), st.integers(0, 9), st.booleans(), st.booleans())
 def test_padding_never_matters(lens, bptt, max_len, left, extra, bidir, grad):
     "Checks 17 and 18, law 3: a row's states are those of its document alone, exactly the last `max_len` of them, zero behind"
