@@ -51,3 +51,50 @@ def test_dark_and_narrow(model, open_panel):
     page = open_panel(source(model, 'three hundred forty two'), 'dark', 420)
     expect(page.locator('.tnb-text span').first).to_be_visible()
     assert page.evaluate('document.documentElement.scrollWidth')<=420
+
+def lm(model, cls, module, *args): return f'''from textnb.learner import load_learner
+from textnb.panels.{module} import {cls}
+{cls}(load_learner({str(model)!r}, silent=True), {', '.join(map(repr, args))})'''
+
+def test_beam_panel(model, open_panel):
+    "D3: the tree is drawn up to a level, with what was pruned and why, and follows the prompt"
+    page = open_panel(lm(model, 'BeamPanel', 'beams', 'two hundred'))
+    boxes = page.locator('.tnb svg rect')
+    expect(boxes.first).to_be_visible()
+    n = boxes.count()
+    page.get_by_label('Show pruned words').uncheck()
+    expect(boxes).not_to_have_count(n)
+    page.locator('textarea').fill('three <i>hundred')
+    expect(page.locator('.tnb table td').nth(1)).to_contain_text('three <i>hundred')
+    page.get_by_label('Every word as a table').check()
+    expect(page.locator('caption').last).to_have_text('Every word that was looked at')
+
+def test_unit_panel(model, open_panel):
+    "D4: a pattern finds units, and a pattern that is none is an error that can be read"
+    page = open_panel(lm(model, 'UnitPanel', 'units', 'two hundred one two hundred two', 'hundred'))
+    expect(page.locator('caption')).to_contain_text('hundred')
+    row = page.locator('.tnb tbody tr').first.locator('td')
+    page.get_by_role('button', name='Best unit').click()
+    expect(page.get_by_label('Unit', exact=True)).to_have_value(row.nth(1).inner_text())
+    page.get_by_label('Look for').fill('(')
+    expect(page.get_by_role('alert')).to_contain_text('no regular expression')
+
+@pytest.fixture(scope='module')
+def xl(tmp_path_factory):
+    "The file of a Transformer-XL that has learned nothing"
+    path = tmp_path_factory.mktemp('xl')
+    df = pd.DataFrame(dict(text=['one two three four five six seven eight nine ten']*8))
+    data = TextLMDataBunch.from_df(path, df, df[:2], text_cols='text', min_freq=1, bs=4, bptt=10)
+    config = dict(d_model=16, n_heads=4, d_head=8, d_inner=16, n_layers=2, ctx_len=12, mem_len=6)
+    return language_model_learner(data, TransformerXL, config=config, pretrained=False, silent=True).export()
+
+def test_heads_panel(xl, open_panel):
+    "D5, D6: a picture for each head, the row of one word, memory and segment apart; the caption says what weights are not"
+    page = open_panel(lm(xl, 'HeadsPanel', 'heads', 'one two three four five six seven eight', 3))
+    expect(page.locator('.tnb figure')).to_have_count(4)
+    expect(page.locator('.tnb')).to_contain_text(['Weights, not explanations'])
+    expect(page.locator('.tnb-chip').first).to_contain_text('to the memory')
+    page.get_by_label('Head').select_option('rollout')
+    expect(page.get_by_role('alert')).to_contain_text('set the memory to 0')
+    page.get_by_label('Head').select_option('all heads')
+    expect(page.locator('.tnb h4').last).to_contain_text('all heads')
