@@ -1,11 +1,12 @@
 "Transformer and Transformer-XL: parity with fastai 1.0.61, references written pair by pair, the laws on padding and purity, and learners on them"
-import json, threading
+import json, pickle, threading
 from pathlib import Path
 
 import numpy as np, pytest, torch, torch.nn.functional as F
 from hypothesis import given, settings, strategies as st
 from torch import nn
 from textnb.all import *
+from textnb.attribute import class_scores
 from textnb.learner import encoder_of
 from textnb.models.transformer import *
 from textnb.models.transformer_xl import *
@@ -541,3 +542,48 @@ def test_resume_with_memory(tmp_path):
     new.add_cb(StopAfterNBatches(999))
     new.resume()
     for a,b in zip(whole.model.state_dict().values(), new.model.state_dict().values()): assert torch.equal(a, b)
+
+@pytest.mark.parametrize('arch', ARCHS)
+def test_v1_files(arch, tmp_path):
+    "Weights and words as fastai v1 wrote them (`.pth`, `.pkl`) load into a language model and a classifier, rows moved to the new vocabulary"
+    lm = lm_learner(tmp_path, arch)
+    itos,sd = [*lm.data.vocab.itos[:9],*lm.data.vocab.itos[:8:-1],'elsewhere'],{k:v.clone() for k,v in lm.model.state_dict().items()}
+    for k in ('0.encoder.weight','1.decoder.weight','1.decoder.bias'):
+        if k in sd: sd[k] = torch.randn(len(itos), *sd[k].shape[1:])
+    sd['1.decoder.weight'] = sd['0.encoder.weight'].clone()
+    (tmp_path/'models').mkdir(exist_ok=True)
+    torch.save(sd, tmp_path/'models'/'w.pth')
+    with open(tmp_path/'models'/'i.pkl', 'wb') as f: pickle.dump(itos, f)
+    lm.load_pretrained('w', 'i')
+    learn = text_classifier_learner(clas_data(tmp_path, vocab=lm.data.vocab), arch, config=TINY, pretrained_fnames=['w','i'], silent=True)
+    want = sd['0.encoder.weight'][[itos.index(w) for w in lm.data.vocab.itos]]
+    for l in (lm,learn): assert torch.equal(encoder_of(l.model).encoder.weight, want)
+    assert lm.model[1].decoder.weight is lm.model[0].encoder.weight
+    for a,b in zip(encoder_of(learn.model).layers.state_dict().values(), lm.model[0].layers.state_dict().values()): assert torch.equal(a, b)
+
+@pytest.mark.parametrize('arch', ARCHS)
+def test_backwards(arch, tmp_path):
+    "A backward language model writes to the left, a backward classifier predicts what `get_preds` says"
+    lm = lm_learner(tmp_path, arch, backwards=True)
+    assert lm.predict('a story', 3, temperature=0).endswith('a story')
+    learn = text_classifier_learner(clas_data(tmp_path, backwards=True), arch, config=TINY, pretrained=False, silent=True)
+    probs,_ = learn.get_preds()
+    near(learn.predict(learn.data.valid_ds.raw_text(3))[2], probs[3])
+
+@pytest.mark.parametrize('arch', ARCHS)
+@pytest.mark.parametrize('mask', [True,False])
+def test_scores_from_vectors(arch, mask):
+    "Scores that attribution computes from word vectors are those of the classifier, also beyond the context and `max_len`"
+    model = classifier(arch, max_len=20, mask=mask)
+    for d in docs_of(1, 8, 9, 50):
+        emb = model[0].module.encoder(d)[None]
+        near(class_scores(model, emb), model(d[None])[0])
+
+@pytest.mark.parametrize('arch', ARCHS)
+def test_16_bit_weights(arch):
+    "A whole model in bfloat16 reads, goes on from its state and stays close to float32, far from the beginning, too"
+    kw,ids = dict(ctx_len=400, **(dict(learned_pos_enc=False) if arch is Transformer else dict(mem_len=400))),torch.stack(docs_of(300))
+    exact,half = encoder(arch, **kw)(ids)[1][-1],encoder(arch, **kw).bfloat16()
+    out,state = read(half, ids, [200,99,1])
+    assert out.dtype==torch.bfloat16 and state[0].dtype==torch.bfloat16
+    assert (out.float()-exact).abs().mean()<.06*exact.abs().mean()
