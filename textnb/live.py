@@ -206,7 +206,7 @@ class LiveRecord:
     why:str = None # why not
     seconds:float = field(default=0., repr=False) # how long it took
 
-# %% ../nbs/40f_live.ipynb #a7cb3842
+# %% ../nbs/40f_live.ipynb #c79c4a0a
 class LiveText:
     "Predictions and explanations of a text that is being written"
     def __init__(self,
@@ -219,8 +219,8 @@ class LiveText:
     @property
     def live(self)->bool: return self.why is None # does it keep the states of a prefix?
     def clear(self):
-        "Forget the text"
-        if self._reader: self._reader = Reader(self.learn.model)
+        "Forget the text; the packed weights stay"
+        if self._reader: self._reader.ids = []
 
 # %% ../nbs/40f_live.ipynb #4cd21510
 def _answer(q, name, start, by, options):
