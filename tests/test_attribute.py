@@ -98,8 +98,8 @@ def test_v1(learn):
     for text in frame(50).text:
         a = attribute(learn, text, 'v1')
         k = int(learn.predict(text)[1])
-        assert a.target==k and a.target_kind=='prob' and np.allclose(a.scaled, independent_v1(learn, text, k), atol=1e-5)
-        assert np.allclose(attribute(learn, text, 'v1', class_id=1-k).scaled, independent_v1(learn, text, 1-k), atol=1e-5)
+        assert a.target==k and a.target_kind=='prob' and np.allclose(a.scaled, independent_v1(learn, text, k), atol=1e-6)
+        assert np.allclose(attribute(learn, text, 'v1', class_id=1-k).scaled, independent_v1(learn, text, 1-k), atol=1e-6)
 
 class Bag(nn.Module):
     "An encoder that gives the word vectors back"
@@ -446,6 +446,9 @@ def test_backward_model(tmp_path):
     assert abs(a.scores[i]-(q.value-q.of_ids([np.delete(q.ids, len(q.ids)-1-i)])[0]))<1e-6
     for m in methods_of(l):
         for by in ('token','word'): assert len(attribute(l, q.text, m, by=by).scores)==(5 if by=='token' else 4), m
+    e,o = attribute(l, q.text, 'erasure'),attribute(l, q.text, 'occlusion')
+    order = e.details['order']
+    assert sorted(order)==list(range(5)) and order[0]==np.abs(o.scores).argmin() and abs(e.scores[order[0]]-o.scores[order[0]])<1e-6
     r = attribute(l, q.text, 'running difference')
     assert abs(r.scores[-1]+r.base_value-q.of_ids([q.ids[:1]])[0])<1e-5
 

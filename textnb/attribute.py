@@ -9,8 +9,8 @@ __all__ = ['targets', 'long_text', 'baselines', 'attribution_methods', 'class_sc
            'grad_wrt_words', 'probability', 'margin', 'Question', 'class_names', 'Attribution', 'Method',
            'register_method', 'methods_of', 'method_named', 'attribute']
 
-# %% ../nbs/40_attribute.ipynb #4185d59b
-import csv, difflib, importlib, inspect, io, json, time
+# %% ../nbs/40_attribute.ipynb #150d703a
+import csv, difflib, importlib.util, inspect, io, json, time
 from dataclasses import dataclass, field
 from functools import cached_property
 

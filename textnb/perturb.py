@@ -125,7 +125,7 @@ def _lime(q,
     beta = np.linalg.solve(x.T@x+ridge*np.eye(n+1), x.T@(y*np.sqrt(w)))
     return _shared(q, units, beta[:n]),dict(baseline=baseline, details=dict(samples=len(there), seed=seed))
 
-# %% ../nbs/40d_perturb.ipynb #e73b6026
+# %% ../nbs/40d_perturb.ipynb #506981b5
 @register_method('erasure', signed=True, pieces=True, aliases=('input reduction',))
 def _erasure(q,
     baseline:str='delete', # what stands in the place of what is left out: 'delete', or one of `baselines`
@@ -142,7 +142,7 @@ def _erasure(q,
         v = q.of_kept(_kept(q, units, tries), baseline)
         i = int(np.abs(f-v).argmin())
         scores[at[i]],there[at[i]],f = f-v[i],False,v[i]
-        order.append(len(units)-1-int(at[i]) if q.backwards else int(at[i]))
+        order.append(int(at[i]))
     return _shared(q, units, scores),dict(baseline=baseline, base_value=float(f), details=dict(order=order))
 
 # %% ../nbs/40d_perturb.ipynb #66ee39fb
