@@ -457,7 +457,7 @@ def test_ensemble_is_a_mean(readers, tmp_path):
     again = load_learner(tmp_path, 'ens.tnb', test=DF.text[:3].tolist())
     assert torch.equal(again.predict_texts(DF.text[:7]), ens.predict_texts(DF.text[:7])) and [l.data.backwards for l in again.learners]==[False, True, False]
     close(again.get_preds(DatasetType.Test)[0], ens.predict_texts(DF.text[:3]))
-    interp = TextClassificationInterpretation.from_learner(ens)
+    interp = ens.interpret()
     assert interp.confusion_matrix().sum()==16 and len(interp.top_losses(4)[0])==4
     with pytest.raises(NotImplementedError, match='members'): interp.intrinsic_attention(text)
 

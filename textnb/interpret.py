@@ -8,7 +8,7 @@ Docs: https://textnb.github.io/textnb/interpret.html.md"""
 __all__ = ['TextClassificationInterpretation', 'confident_joint', 'calibrated_joint', 'label_quality', 'fold_numbers',
            'out_of_sample_preds', 'is_word', 'doc_sums', 'signatures', 'alike', 'text_vectors', 'nearest_rows']
 
-# %% ../nbs/41_interpret.ipynb #b2443ab1
+# %% ../nbs/41_interpret.ipynb #94608ec0
 import shutil,tempfile,warnings,weakref
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from .data import Text, TextClasDataBunch, cut_tokens, show_rows
 from .models.layers import masked_concat_pool
 from .train import Learner
 from .learner import eval_mode
+from .ensemble import EnsembleLearner
 from .attribute import Attribution, attribute, shaded_html
 
 # %% ../nbs/41_interpret.ipynb #f7317054
@@ -55,9 +56,9 @@ class TextClassificationInterpretation:
     def __len__(self): return 0 if self.preds is None else len(self.preds)
     def __repr__(self): return f'{type(self).__name__}: {len(self):,} texts of the {self.ds_type.name.lower()} set, {self.data.c} classes'
 
-# %% ../nbs/41_interpret.ipynb #5a231d59
+# %% ../nbs/41_interpret.ipynb #c30d1fd1
 @patch
-def interpret(self:Learner,
+def interpret(self:(Learner,EnsembleLearner),
     ds_type=DatasetType.Valid, # which data set
 )->TextClassificationInterpretation: # its predictions
     "The same as `TextClassificationInterpretation.from_learner`"
