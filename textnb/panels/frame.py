@@ -499,8 +499,9 @@ def files(self:Panel)->dict: # ending -> (MIME type, function that gives the con
     "What `export` can write"
     return {'.html':('text/html', lambda: whole_page(self.title, self.to_html()))}
 
-# %% ../../nbs/42_panels.ipynb #fcefb2f7
-PANELS = dict(attention='textnb.panels.attention:AttentionPanel', methods='textnb.panels.methods:MethodBench', writing='textnb.panels.writing:WritingPanel')
+# %% ../../nbs/42_panels.ipynb #d6b35ab6
+PANELS = dict(attention='textnb.panels.attention:AttentionPanel', methods='textnb.panels.methods:MethodBench', writing='textnb.panels.writing:WritingPanel',
+    beams='textnb.panels.beams:BeamPanel', units='textnb.panels.units:UnitPanel', heads='textnb.panels.heads:HeadsPanel')
 
 def open_panel(
     name:str, # one of `PANELS`
