@@ -7,9 +7,9 @@ from urllib.request import urlopen
 import numpy as np
 import pandas as pd
 import pytest
+from panel_browser import free_port, notebook, serve, stop
 from playwright.sync_api import expect
 
-from conftest import free_port, notebook, serve, stop
 from textnb.core import set_seed
 from textnb.data import TextClasDataBunch
 from textnb.learner import load_learner, text_classifier_learner

@@ -1,0 +1,48 @@
+"Servers for the tests that look at panels in a real browser: started in a folder of their own, ended with all that they started"
+import os
+import signal
+import socket
+import subprocess
+import time
+from urllib.request import urlopen
+
+def free_port():
+    "A port that nobody listens on"
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        return s.getsockname()[1]
+
+def serve(folder, cmd, ready, env=os.environ, limit=60):
+    "Start the server `cmd` in `folder` with settings of its own; gives its process once `ready` answers"
+    own = {f'{o}_DIR': str(folder/o.lower()) for o in ('JUPYTER_CONFIG', 'JUPYTER_DATA', 'JUPYTER_RUNTIME')}
+    env = {**env, **own, 'IPYTHONDIR': str(folder/'ipython'), 'OMP_NUM_THREADS': '1', 'TEXTNB_PROGRESS': '0'}
+    log = folder/'server.log'
+    with log.open('wb') as f: p = subprocess.Popen(cmd, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=f, stderr=f, start_new_session=True)
+    end = time.monotonic()+limit
+    while time.monotonic()<end and p.poll() is None:
+        try: urlopen(ready, timeout=5).close()
+        except OSError: time.sleep(.1)
+        else: return p
+    stop(p)
+    raise RuntimeError(f'{" ".join(cmd)} did not start: {log.read_text(errors="replace")[-3000:]}')
+
+def notebook(source):
+    "A notebook of one cell, as JSON"
+    from textnb.panels.frame import page_files
+    return page_files(source)['panel.ipynb']
+
+def write_panel(folder, source, name='panel.ipynb'):
+    "The files that Voila needs to show `source`, its notebook under `name`"
+    from textnb.panels.frame import page_files
+    for k,v in page_files(source).items():
+        f = folder/(name if k=='panel.ipynb' else k)
+        f.parent.mkdir(parents=True, exist_ok=True)
+        f.write_text(v, encoding='utf-8')
+
+def stop(p):
+    "End a server and the kernels that it started"
+    for s in signal.SIGTERM, signal.SIGKILL:
+        try: os.killpg(p.pid, s)
+        except ProcessLookupError: break
+        try: p.wait(5)
+        except subprocess.TimeoutExpired: pass
