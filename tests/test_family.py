@@ -306,7 +306,7 @@ def pair(request, tmp_path_factory):
 def test_language_model_learns(pair):
     "Training lowers the loss, and texts that were not trained on are better foretold than by chance"
     lm, _ = pair
-    assert lm.recorder.losses[-1]<lm.recorder.losses[0] and lm.validate()[0]<np.log(len(lm.data.vocab))-.1
+    assert lm.recorder.losses[-1]<lm.recorder.losses[0] and lm.validate()[0]<np.log(len(lm.data.vocab))-.05
 
 def test_encoder_travels(pair):
     "Checks 15 and 16: the classifier has the language model's encoder, tensor by tensor, and is frozen but for its head"
