@@ -23,28 +23,27 @@ from .data import show_rows
 from .transform import BOS, EOS, FLD, PAD, SubwordTokenizer, TK_MAJ, TK_REP, TK_UP, TK_WREP, UNK
 from .learner import LanguageLearner, eval_mode
 
-# %% ../nbs/31_generate.ipynb #c46966ee
-def _count(n, most=1000):
-    "The number in the token `n`, 1 if it is none; `most` keeps an invented number from filling the memory"
-    return min(max(int(n), 1), most) if n.isascii() and n.isdigit() else 1
+# %% ../nbs/31_generate.ipynb #0edc6d68
+def _count(n): return max(int(n[:9]), 1) if n.isascii() and n.isdigit() else 1 # the number in the token `n`, 1 if it is none
 
-def _spec_token(t, it):
-    "The words that token `t` stands for, with what it needs from the tokens `it` that follow"
-    if t not in (TK_MAJ,TK_UP,TK_REP,TK_WREP): return [t]
-    n = _count(next(it, '')) if t in (TK_REP,TK_WREP) else 1
-    nxt = next(it, None)
-    words = [] if nxt is None else _spec_token(nxt, it)
-    if not words: return []
+def _marked(words, mark, n, most=1000):
+    "`words` with what `mark` does to the first of them; `most` keeps invented numbers from filling the memory"
     w,*more = words
-    w = w.capitalize() if t==TK_MAJ else w.upper() if t==TK_UP else w*n if t==TK_REP else w
-    return [w]*(n if t==TK_WREP else 1) + more
+    if mark==TK_WREP: return [w]*max(1, min(n, most-len(more))) + more
+    return [w.capitalize() if mark==TK_MAJ else w.upper() if mark==TK_UP else w*max(1, min(n, most//max(1, len(w)))), *more]
 
 def decode_spec_tokens(
     tokens:list, # tokens with special ones among them
 )->list: # tokens as they would be in a text
     "Undo `xxmaj`, `xxup`, `xxrep` and `xxwrep` in `tokens`"
-    it = iter(tokens)
-    return [w for t in it for w in _spec_token(t, it)]
+    res,marks,it = [],[],iter(tokens)
+    for t in it:
+        if t in (TK_MAJ,TK_UP,TK_REP,TK_WREP): marks.append((t, _count(next(it, '')) if t in (TK_REP,TK_WREP) else 1))
+        else:
+            words = [t]
+            while marks: words = _marked(words, *marks.pop())
+            res += words
+    return res
 
 # %% ../nbs/31_generate.ipynb #003fdc8f
 def read_prompt(
@@ -360,7 +359,12 @@ def written(
     if learn.data.backwards: return sep.join([*words, text])
     return text + ('' if _has_parts(learn) and not _begins(tokens[0]) else sep) + sep.join(words)
 
-# %% ../nbs/31_generate.ipynb #195b203e
+# %% ../nbs/31_generate.ipynb #a8253908
+def _prompts(text):
+    "The prompts in `text`, and whether it is only one"
+    one = isinstance(text, (str,bytes,dict,set)) or not hasattr(text, '__iter__')
+    return [text] if one else list(text), one
+
 @patch
 def predict(self:LanguageLearner,
     text, # the prompt, or a list of prompts
@@ -379,12 +383,12 @@ def predict(self:LanguageLearner,
     bs:int=64, # most texts in one batch
 ): # the prompt and the words written, or a list of such texts
     "Write `n_words` tokens after `text` (before it, for a backward model)"
-    texts = [text] if isinstance(text, (str,bytes)) or not hasattr(text, '__iter__') else list(text)
+    texts,one = _prompts(text)
     ids = [[] for _ in texts]
     filters = dict(temperature=temperature, min_p=min_p, top_k=top_k, top_p=top_p, rel_min_p=rel_min_p, repetition_penalty=repetition_penalty)
     for d in write_ids(self, texts, n_words, no_unk=no_unk, seed=seed, stop=stop, bs=bs, **filters): ids[d.row].append(d.id)
     res = [written(self, t, i, sep, decoder) for t,i in zip(texts, ids)]
-    return res if texts is not text and not isinstance(text, str) else res[0]
+    return res[0] if one else res
 
 # %% ../nbs/31_generate.ipynb #53d34339
 Word = namedtuple('Word', 'text prob tokens')
@@ -453,7 +457,7 @@ class Sample:
 
 def _kept(d): return d._replace(row=0, logits=d.logits.float().cpu().clone())
 
-# %% ../nbs/31_generate.ipynb #edf2c889
+# %% ../nbs/31_generate.ipynb #01a01144
 @patch
 def sample(self:LanguageLearner,
     text, # the prompt, or a list of prompts
@@ -464,11 +468,11 @@ def sample(self:LanguageLearner,
     **filters, # settings of `next_probs`
 ): # a `Sample`, or a list of them
     "Write `n_words` tokens after `text`, and keep what each was drawn from"
-    texts = [text] if isinstance(text, str) or not hasattr(text, '__iter__') else list(text)
+    texts,one = _prompts(text)
     draws,seeds = [[] for _ in texts],list(seed) if hasattr(seed, '__iter__') else [seed]*len(texts)
     for d in write_ids(self, texts, n_words, no_unk=no_unk, seed=seed, stop=stop, **filters): draws[d.row].append(_kept(d))
     res = [Sample(self, t, ds, dict(n_words=n_words, no_unk=no_unk, seed=s, stop=stop, **filters)) for t,ds,s in zip(texts, draws, seeds)]
-    return res[0] if isinstance(text, str) else res
+    return res[0] if one else res
 
 # %% ../nbs/31_generate.ipynb #e09db564
 @patch
@@ -630,7 +634,7 @@ def _search(model, prompt, n_words, temperature, length_penalty, want, stop, ban
         if not len(live) or _is_over(done, scores.max().item(), i+1, n_words, want, length_penalty): break
     return sorted(done + _beams(ids, scores, group, nodes, length_penalty, range(len(ids))), key=lambda b: -b.score)
 
-# %% ../nbs/31_generate.ipynb #93dda064
+# %% ../nbs/31_generate.ipynb #065c8f10
 @patch
 def beam_search(self:LanguageLearner,
     text, # the prompt, or a list of prompts
@@ -650,7 +654,8 @@ def beam_search(self:LanguageLearner,
     "Write the most probable `n_words` tokens after `text` that a beam search finds"
     kw = dict(no_unk=no_unk, top_k=top_k, beam_sz=beam_sz, temperature=temperature, length_penalty=length_penalty, stop=stop)
     kw |= dict(groups=groups, group_penalty=group_penalty)
-    if isinstance(text, (list,tuple)): return [self.beam_search(t, n_words, sep=sep, decoder=decoder, n_best=n_best, **kw) for t in text]
+    texts,one = _prompts(text)
+    if not one: return [self.beam_search(t, n_words, sep=sep, decoder=decoder, n_best=n_best, **kw) for t in texts]
     res = find_beams(self, text, n_words, n_best=1 if n_best is None else n_best, **kw)
     for b in res: b.text = written(self, text, b.ids, sep, decoder)
     return res[0].text if n_best is None else res
@@ -671,7 +676,7 @@ class BeamNode:
     ended:bool=False # is it a stop token that ended its path?
     group:int=0 # of a diverse search
 
-# %% ../nbs/31_generate.ipynb #5c00f66a
+# %% ../nbs/31_generate.ipynb #9a184f26
 class BeamTree:
     "The nodes that a beam search kept, and the best of those that it pruned"
     def __init__(self,
@@ -695,8 +700,9 @@ class BeamTree:
         node:BeamNode, # or its number
     )->list: # nodes from the first level to this one
         "The way to `node`"
-        node = self.nodes[node] if isinstance(node, int) else node
-        return [node] if node.parent is None else self.path(node.parent)+[node]
+        res = [self.nodes[node] if isinstance(node, int) else node]
+        while res[-1].parent is not None: res.append(self.nodes[res[-1].parent])
+        return res[::-1]
     def to_frame(self)->pd.DataFrame: return pd.DataFrame([asdict(n) for n in self.nodes]) # a row for each node
 
 # %% ../nbs/31_generate.ipynb #3078938e
@@ -753,17 +759,18 @@ def why(self:BeamTree,
     return {None:'kept', 'banned':f'{n.token} must not be written', 'top_k':f"its parent has {s['top_k']} better continuations",
         'beam':f'there is room for {room}, and others are more probable', 'group':f'an earlier group took {n.token} at this place'}[n.reason]
 
-# %% ../nbs/31_generate.ipynb #6c8e57b6
+# %% ../nbs/31_generate.ipynb #697819a6
 @patch
 def __repr__(self:BeamTree)->str: # lines
-    children,best = {},{n.num for n in self.path(self.best)} if self.nodes else set()
-    for n in self.nodes: children.setdefault(n.parent, []).append(n)
-    def lines(num):
-        for n in sorted(children.get(num, []), key=lambda n: -n.logp):
-            mark = '*' if n.num in best else ' ' if n.kept else 'x'
-            yield f"{mark} {'  '*(n.level-1)}{n.token} {n.logp:.2f}" + ('' if n.kept else f' ({n.reason})')
-            yield from lines(n.num)
-    return '\n'.join([f'  {self.prompt}', *lines(None)])
+    children,best,lines = {},{n.num for n in self.path(self.best)} if self.nodes else set(),[f'  {self.prompt}']
+    for n in sorted(self.nodes, key=lambda n: n.logp): children.setdefault(n.parent, []).append(n)
+    stack = children.get(None, [])[:]
+    while stack:
+        n = stack.pop()
+        mark = '*' if n.num in best else ' ' if n.kept else 'x'
+        lines.append(f"{mark} {'  '*(n.level-1)}{n.token} {n.logp:.2f}" + ('' if n.kept else f' ({n.reason})'))
+        stack += children.get(n.num, [])
+    return '\n'.join(lines)
 
 @patch
 def beam_tree(self:LanguageLearner,
