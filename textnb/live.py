@@ -29,7 +29,7 @@ def prefix_scores(self:Head,
     "The scores of every prefix of a text"
     return self.scores(running_pool(x, self.max_len))
 
-# %% ../nbs/40f_live.ipynb #8c92dc48
+# %% ../nbs/40f_live.ipynb #e32b12d0
 def _before(x, n): return torch.cat([x[:1]*0, x[:n-1]])
 
 @patch
@@ -47,7 +47,7 @@ def step(self:LSTMSteps,
     c:torch.Tensor, # (rows, n) is overwritten
 )->torch.Tensor: # (rows, n) output
     "One step of many rows, in place"
-    z = torch.addmm(self.bias+x@self.w_ih, h, self.w_hh)
+    z = torch.addmm(torch.addmm(self.bias, x, self.w_ih), h, self.w_hh)
     i,f,o = z[:,:3*self.n].sigmoid_().view(len(z), 3, self.n).unbind(1)
     c.mul_(f).addcmul_(i, z[:,3*self.n:].tanh_())
     return torch.mul(c.tanh(), o, out=h)
