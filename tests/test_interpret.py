@@ -4,7 +4,7 @@ from pathlib import Path
 
 import matplotlib
 matplotlib.use('Agg')
-import numpy as np, pytest, torch
+import numpy as np, pandas as pd, pytest, torch
 from hypothesis import given, settings, strategies as st
 from textnb.all import *
 from textnb.attribute import attribute, class_scores, grad_wrt_words, margin, probability, word_vectors
@@ -202,3 +202,160 @@ def test_only_classes(learn):
     from test_learner import lm_data
     lm = language_model_learner(lm_data(learn.path), AWD_LSTM, config=small, pretrained=False, silent=True)
     with pytest.raises(NotImplementedError, match='class'): TextClassificationInterpretation.from_learner(lm)
+
+# ---- labels in doubt
+
+@pytest.mark.parametrize('case', ['two','four'])
+def test_label_issues_golden(case):
+    "Goal C6: scores, thresholds, joint and candidates equal the numbers of cleanlab 2.9.0"
+    z = np.load(GOLD/'label_issues.npz')
+    y,p = z[f'{case}/labels'],z[f'{case}/probs']
+    joint,found,limits = confident_joint(y, p)
+    assert np.array_equal(joint, z[f'{case}/joint']) and np.array_equal(found, z[f'{case}/issues'])
+    assert np.allclose(limits, z[f'{case}/thresholds'], atol=1e-12)
+    for by in ('self_confidence','normalized_margin'): assert np.allclose(label_quality(y, p, by), z[f'{case}/{by}'], atol=1e-12)
+    assert np.abs(calibrated_joint(y, joint)-z[f'{case}/calibrated']).max()<=1
+    assert np.allclose(calibrated_joint(y, joint).sum(1), np.bincount(y, minlength=p.shape[1]))
+
+def test_flipped_labels(interp):
+    "Goal C6: with 5 % flipped labels the ranking finds at least 3 times as many as chance, and no fewer than a ranking by loss"
+    r = np.random.default_rng(0)
+    n = 600
+    true = r.integers(3, size=n)
+    z = r.normal(size=(n, 3))
+    z[np.arange(n),true] += 2
+    p = np.exp(z)/np.exp(z).sum(1, keepdims=True)
+    flip = r.choice(n, n//20, replace=False)
+    y = true.copy()
+    y[flip] = (y[flip]+r.integers(1, 3, len(flip)))%3
+    hits = {by: np.isin(np.argsort(label_quality(y, p, by))[:len(flip)], flip).mean() for by in ('self_confidence','normalized_margin')}
+    by_loss = np.isin(np.argsort(np.log(p[np.arange(n),y]))[:len(flip)], flip).mean()
+    found = confident_joint(y, p)[1]
+    assert min(hits.values())>=3*len(flip)/n and hits['self_confidence']>=by_loss-.02 and np.isin(found, flip).mean()>=3*len(flip)/n
+
+def test_in_sample_refused(learn):
+    "Goal C6: probabilities of the training set are refused, with the way to better ones; those of folds are taken"
+    for t in (DatasetType.Train, DatasetType.Fix):
+        i = learn.interpret(t)
+        assert i.in_sample and i.candidates==set()
+        with pytest.raises(ValueError, match='out_of_sample_preds'): i.label_issues()
+    seen = []
+    def train(data):
+        seen.append(data)
+        return text_classifier_learner(data, AWD_LSTM, config=small, pretrained=False, silent=True)
+    p = out_of_sample_preds(train, learn.data, folds=3)
+    assert p.shape==(44,2) and torch.allclose(p.sum(1), torch.ones(44), atol=1e-5) and len(seen)==3
+    docs = [{d.train_ds.store[i].tobytes() for i in range(len(d.train_ds))} & {d.valid_ds.store[i].tobytes() for i in range(len(d.valid_ds))} for d in seen]
+    assert docs==[set()]*3 and sorted(x for d in seen for x in (t.tobytes() for t in d.valid_ds.store))==sorted(t.tobytes() for t in learn.data.train_ds.store)
+    res = TextClassificationInterpretation.from_preds(learn, p).label_issues(only_candidates=False)
+    assert sorted(res.index)==list(range(44)) and res.quality.is_monotonic_increasing
+    assert [learn.data.train_ds.raw_text(i) for i in res.index[:5]]==res.text[:5].tolist()
+
+def test_folds():
+    "Equal texts stay together, the classes are spread, every text has one part"
+    from textnb.corpus import TokenStore
+    r = np.random.default_rng(0)
+    docs = [r.integers(5, size=2) for _ in range(100)]
+    store = TokenStore(np.concatenate(docs), np.arange(0, 201, 2))
+    y = r.integers(2, size=100)
+    part = fold_numbers(store, y, 4)
+    for d in {o.tobytes() for o in docs}: assert len({part[i] for i in range(100) if docs[i].tobytes()==d})==1
+    assert np.ptp(np.bincount(part, minlength=4))<=20
+    for bad in (1,101):
+        with pytest.raises(ValueError, match='at least 2'): fold_numbers(store, y, bad)
+
+@pytest.mark.parametrize('bad', [torch.ones(16, 2), torch.full((16,2), float('nan')), torch.tensor([[2.,-1.]]*16), torch.ones(3, 2)/2])
+def test_no_probabilities(learn, bad):
+    "What is no probability is refused"
+    with pytest.raises(ValueError): TextClassificationInterpretation.from_preds(learn, bad, DatasetType.Valid)
+
+# ---- reasons, neighbours, words
+
+def test_facts(interp):
+    "Each number of the table, counted again by hand"
+    f,itos = interp.facts,interp.data.vocab.itos
+    for i in range(len(interp)):
+        toks = [itos[t] for t in interp.ds.store[i]]
+        words = [t for t in toks if t=='xxunk' or (not t.startswith('xx') and any(c.isalnum() for c in t))]
+        assert (f.n_tokens[i],f.n_words[i])==(len(toks),len(words)) and f.unknown[i]==sum(t=='xxunk' for t in words)/max(1, len(words))
+        assert abs(f.prob[i]-interp.preds[i][interp.y_true[i]].item())<1e-6 and f.margin[i]>=0
+    df = interp.to_frame()
+    assert df.loss.is_monotonic_decreasing and [interp.ds.raw_text(i) for i in df.index]==df.text.tolist()
+    rows = interp.top_losses_table(3, reasons=True)
+    assert [o[5] for o in rows]==df.reason[:3].tolist() and len(interp.top_losses_table(3)[0])==5
+
+def test_reasons(learn):
+    "Each reason is given where it holds, and only there"
+    p = np.full((16,2), .5, dtype=np.float32)
+    i = TextClassificationInterpretation.from_preds(learn, p, DatasetType.Valid, in_sample=True)
+    assert all('low margin' in o and 'doubt' not in o for o in i.reasons())
+    y = i.y_true.numpy()
+    p[np.arange(16),y],p[np.arange(16),1-y] = .05,.95
+    i = TextClassificationInterpretation.from_preds(learn, p, DatasetType.Valid, in_sample=True)
+    assert all(o.startswith('confident and wrong (0.95') and 'margin' not in o for o in i.reasons())
+    assert all('wrong;' in o+';' and 'confident' not in o for o in i.reasons(sure=.99))
+    assert ['short' in o for o in i.reasons(short=6)]==(i.facts.n_words<=6).tolist()
+    i = TextClassificationInterpretation.from_preds(learn, 1-p, DatasetType.Valid, in_sample=True)
+    assert {o for o in i.reasons(short=0, unknown=2, same=1.01)}<={''}|{o for o in i.reasons(short=0, unknown=2) if 'only the last' in o}
+
+def test_near_duplicates(tmp_path):
+    "Planted near-duplicates with another label are found among thousands of words, and nothing else is taken for one"
+    r = np.random.default_rng(0)
+    ws = np.array([f'w{i}' for i in range(2000)])
+    texts = [' '.join(r.choice(ws, 30, replace=False)) for _ in range(300)]
+    for i in range(10): texts[200+i] = texts[i].replace(' ', ', ', 2)+' extra'
+    y = ['a']*200+['b']*100
+    df = pd.DataFrame(dict(label=y, text=texts))
+    data = TextClasDataBunch.from_df(tmp_path, df[:200], df[200:], text_cols='text', label_cols='label', classes=['a','b'], min_freq=1)
+    l = text_classifier_learner(data, AWD_LSTM, config=small, pretrained=False, silent=True)
+    i = TextClassificationInterpretation.from_preds(l, np.full((100,2), .5), DatasetType.Valid)
+    found = i.near_duplicates()
+    assert {k:v[:3] for k,v in found.items()}=={k:(True,k,0) for k in range(10)} and all(v[3]>=.8 for v in found.values())
+    assert 'near-duplicate of training text 3, which is a' in i.reasons([3])[0]
+
+def test_nearest(learn, interp):
+    "Goal C3: neighbours equal brute force, in slices of any size; the vectors are made once, in a file, and again when the weights have changed"
+    from textnb.interpret import nearest_rows, text_vectors
+    tr = interp.data.train_ds
+    v = np.concatenate([text_vectors(learn, [tr.store[i]]) for i in range(len(tr))])
+    assert np.allclose(interp.train_vectors(), v, atol=1e-5) and isinstance(interp.train_vectors(), np.memmap)
+    assert interp.train_vectors() is interp.train_vectors()
+    for text in ('a great film', '', 'dull '*60):
+        q = text_vectors(learn, [learn.data.encode(text)])[0]
+        got = interp.nearest(text, 7)
+        assert np.allclose(got.similarity, np.sort(v@q)[::-1][:7], atol=1e-5) and np.allclose((v@q)[got.index], got.similarity, atol=1e-5)
+        for block in (1,3,1000): assert nearest_rows(v, q, 7, block=block)[0].tolist()==nearest_rows(v, q, 7)[0].tolist()
+    assert 5 not in learn.interpret(DatasetType.Fix).nearest(5, 40).index
+    old = interp.train_vectors()
+    with torch.no_grad(): encoder_of(learn.model).encoder.weight.mul_(1.)
+    assert interp.train_vectors() is not old
+
+def test_memory(interp):
+    "The interpretation holds numbers for each text, and no texts"
+    interp.to_frame(3), interp.reasons(), interp.nearest('a film')
+    held = [o for o in vars(interp).values() if isinstance(o, (list,tuple,dict)) and len(o)>=len(interp)]
+    assert held==[] and not any(str(t)=='str' and len(interp.facts)>0 for t in interp.facts.dtypes)
+
+def test_words_by_class(interp):
+    "Goal C9: means and counts equal a groupby over all scores; a word that decides comes first"
+    got = interp.word_summary(min_count=1)
+    rows = []
+    for i in range(len(interp)):
+        a = attribute(interp.learn, interp.ds.raw_text(i), 'gradient x input', int(interp.pred_class[i])).words()
+        rows += [(a.target_name, t.casefold(), s, i) for t,s,sp in zip(a.tokens, a.scores, a.spans) if sp and any(c.isalnum() for c in t)]
+    want = pd.DataFrame(rows, columns=['class','word','score','row']).groupby(['class','word']).agg(mean=('score','mean'), count=('score','size'), texts=('row','nunique'))
+    assert len(got)==len(want)
+    for o in got.itertuples():
+        w = want.loc[o[1], o.word]
+        assert abs(o.mean-w['mean'])<1e-6 and (o.count,o.texts)==(w['count'],w['texts'])
+        assert 1<=len(o.examples)<=3 and all(o.word in interp.ds.raw_text(i).lower() for i in o.examples)
+    one = interp.word_summary(as_class='pos', n_texts=5)
+    assert set(one['class'])<={'pos'} and one.equals(interp.word_summary(as_class=1, n_texts=5))
+
+def test_figure_is_closed(interp):
+    "The confusion matrix leaves no figure open"
+    from matplotlib import pyplot as plt
+    n = plt.get_fignums()
+    interp.plot_confusion_matrix()
+    fig = interp.plot_confusion_matrix(return_fig=True)
+    assert plt.get_fignums()==n and len(fig.axes)==1

@@ -275,13 +275,13 @@ def render_desk(
     body = render_row(d, s['cmap']) if 'pieces' in d else f'<section aria-label="Row {d["row"]}"><h4>Row {d["row"]}: labelled {esc(label)}</h4></section>'
     return f'{html}<p><b>{": ".join(filter(None, said))}</b></p>{body}<h4>The whole text</h4><div class="tnb-text" style="font-size:14px;line-height:1.6">{esc(d["text"])}</div>'
 
-# %% ../../nbs/42c_cleaning.ipynb #9ba87831
+# %% ../../nbs/42c_cleaning.ipynb #e7efcc06
 class CleaningDesk(RowsPanel):
     "Decide about texts and labels, with undo, redo and a journal"
     title,columns,height = 'Cleaning desk',DESK,'560px'
     reduce,render = staticmethod(reduce_desk),staticmethod(render_desk)
     inputs = (*RowsPanel.inputs,'n_edits')
-    kept = (*FILTERS,'size','page','row','method','advance')
+    kept = (*(k for k in FILTERS if k!='loss_max'),'size','page','row','method','advance')
     def __init__(self,
         source, # a `TextClassificationInterpretation`, or a table
         journal=None, # file that keeps the decisions; None: they are lost with the kernel
@@ -296,9 +296,9 @@ class CleaningDesk(RowsPanel):
         d = self.data
         self.log = None if journal is None else Journal(journal, dict(n=len(d['facts']), digest=_digest(d), classes=d['classes']))
         edits = replay(self.log.events) if self.log else no_edits()
-        first = {**VIEW, 'sort':d['sort'], 'down':d['sort']=='loss', 'loss':(0.,1.), 'prob':(0.,1.)}
+        first = bounds_of({**VIEW, 'sort':d['sort'], 'down':d['sort']=='loss'}, dict(loss_min=0., loss_max=np.inf, prob_min=0., prob_max=1.))
         names = [str(o) for o in d['classes']]
-        state = {**first, **view, 'first':first, 'page':0, 'size':size, 'row':None, 'method':'gradient x input', 'cmap':None, 'columns':self.columns, 'rows':[], 'total':0}
+        state = {**bounds_of(view, first), 'first':first, 'page':0, 'size':size, 'row':None, 'method':'gradient x input', 'cmap':None, 'columns':self.columns, 'rows':[], 'total':0}
         super().__init__({**state, 'drawer':None, 'edits':edits, 'n_edits':edits['n'], 'labels':d['labels'], 'classes':names, 'new':names[0], 'note':'', 'advance':True})
 
     def say(self, s):
@@ -487,10 +487,10 @@ def from_csv(cls:CleaningDesk,
     journal = Path(path).with_suffix('.journal.jsonl') if journal is None else journal
     return cls(read_table(path, text_cols=text_col), journal, text_col, label_col, file=path, **kwargs)
 
-# %% ../../nbs/42c_cleaning.ipynb #e1c36d9b
+# %% ../../nbs/42c_cleaning.ipynb #236fd243
 @patch
 def choices(self:CleaningDesk, state):
-    classes = [('any', None), *((o, i) for i,o in enumerate(state['classes']))]
+    classes = [('any', -1), *((o, i) for i,o in enumerate(state['classes']))]
     show = [('all rows','all'), ('not decided','untouched'), ('decided','touched'), ('relabelled','relabelled'), ('dropped','dropped'), ('with a note','noted')]
     if self.interp: show += [('candidates','candidates'), ('wrong','wrong'), ('right','right')]
     sort = [('fit of the label','quality'), ('loss','loss')]*bool(self.interp)+[('label','actual'), ('text','text'), ('row','row')]
@@ -501,10 +501,11 @@ def choices(self:CleaningDesk, state):
 def controls(self:CleaningDesk):
     c,b,names = self.control,self.button,self.state['classes']
     both = [c('Dropdown', 'predicted', 'Predicted'), c('Dropdown', 'method', 'Shading')] if self.interp else []
-    labels = [b(o, 'label', f'label the open row {o}', o, button_style='primary') for o in names] if len(names)<=10 else [c('Dropdown', 'new', 'New label'), b('Relabel', 'label', 'give the open row this label', button_style='primary')]
+    like,out = dict(button_color='#dcd6ea', text_color='#000000'),dict(button_color='#f6d9b0', text_color='#000000')
+    labels = [b(o, 'label', f'label the open row {o}', o, style=like) for o in names] if len(names)<=10 else [c('Dropdown', 'new', 'New label'), b('Relabel', 'label', 'give the open row this label', style=like)]
     return [self.row(c('Text', 'text', 'Find', 'show rows with this text'), c('Checkbox', 'regex', 'regex', 'read it as a regular expression'), c('Dropdown', 'show', 'Show'), c('Dropdown', 'actual', 'Label')),
         self.row(c('Dropdown', 'sort', 'Sort by'), c('Dropdown', 'down', 'Order'), *both, c('Dropdown', 'size', 'Rows')),
-        self.row(*labels, b('Drop', 'drop', 'leave the open row out, or take it back', button_style='warning'), b('As in the data', 'keep', 'take label and drop of the open row back'),
+        self.row(*labels, b('Drop', 'drop', 'leave the open row out, or take it back', style=out), b('As in the data', 'keep', 'take label and drop of the open row back'),
             c('Text', 'note', 'Note', 'about the open row; Enter keeps it', continuous_update=False), c('Checkbox', 'advance', 'then open the next')),
         self.row(b('↶ Undo', 'undo', 'take the last decision back'), b('↷ Redo', 'redo', 'make it again'), b('‹ Previous', 'turn', 'previous page', -1), b('Next ›', 'turn', 'next page', 1),
             b('↑ Open previous', 'step', 'open the row before', -1), b('↓ Open next', 'step', 'open the next row', 1))]

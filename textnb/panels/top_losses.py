@@ -6,7 +6,8 @@ Docs: https://textnb.github.io/textnb/top_losses.html.md"""
 
 # %% auto #0
 __all__ = ['VIEW', 'FILTERS', 'ROW', 'COLUMNS', 'text_finder', 'select_rows', 'reduce_rows', 'excerpt', 'rows_table', 'open_row',
-           'render_row', 'render_rows', 'confusion_html', 'RowsPanel', 'view_of', 'confusion_pairs', 'TopLossPanel']
+           'render_row', 'render_rows', 'confusion_html', 'RowsPanel', 'view_of', 'bounds_of', 'pressed',
+           'confusion_pairs', 'TopLossPanel']
 
 # %% ../../nbs/42b_top_losses.ipynb #9dcd89dc
 import re
@@ -17,8 +18,8 @@ from ..attribute import methods_of
 from ..report import esc
 from .frame import *
 
-# %% ../../nbs/42b_top_losses.ipynb #0ae4d7dd
-VIEW = dict(sort='loss', down=True, text='', regex=False, actual=None, predicted=None, show='all', loss=None, prob=None)
+# %% ../../nbs/42b_top_losses.ipynb #d4053c9d
+VIEW = dict(sort='loss', down=True, text='', regex=False, actual=-1, predicted=-1, show='all', loss=None, prob=None)
 
 def text_finder(
     text:str, # what to look for; capitals make no difference
@@ -32,7 +33,7 @@ def text_finder(
     except re.error as e: raise ValueError(f'{text!r} is not a regular expression: {e}. Untick “regex” to look for it as it is.') from e
     return lambda s: pat.search(s) is not None
 
-# %% ../../nbs/42b_top_losses.ipynb #e93a99f0
+# %% ../../nbs/42b_top_losses.ipynb #9e8f61f0
 def select_rows(
     facts:pd.DataFrame, # columns actual, predicted, loss, prob and whatever else one sorts by, a row for each text
     view:dict, # as `VIEW`
@@ -44,7 +45,7 @@ def select_rows(
     cols = {c:facts[c].to_numpy() for c in facts}
     keep = np.ones(len(facts), dtype=bool)
     for c in ('actual','predicted'):
-        if v[c] is not None: keep &= cols[c]==v[c]
+        if v[c] is not None and v[c]>=0: keep &= cols[c]==v[c]
     if v['show'] in ('wrong','right'): keep &= (cols['actual']!=cols['predicted'])==(v['show']=='wrong')
     if v['show']=='odd': keep &= np.array([bool(o) for o in reasons()], dtype=bool)
     for c in ('loss','prob'):
@@ -68,8 +69,8 @@ def _sorted(rows, cols, v, text_at, reasons):
     if v['down']: keys = -keys
     return rows[np.argsort(np.where(np.isnan(keys), -np.inf, keys), kind='stable')]
 
-# %% ../../nbs/42b_top_losses.ipynb #bd2f6695
-FILTERS = tuple(VIEW)
+# %% ../../nbs/42b_top_losses.ipynb #06dc0d0a
+FILTERS = (*(k for k in VIEW if k not in ('loss','prob')),'loss_min','loss_max','prob_min','prob_max')
 
 def reduce_rows(
     state:dict, # what is shown
@@ -82,7 +83,7 @@ def reduce_rows(
     if k=='more': return {**state, 'size':min(100, state['size']+10), 'page':state['page']*state['size']//min(100, state['size']+10)}
     if k=='open': return {**state, 'row':None if v==state['row'] else v}
     if k=='step': return {**state, 'row':_step(state, v)}
-    if k=='cell': return {**state, 'page':0, **(dict(actual=None, predicted=None) if v==(state['actual'],state['predicted']) else dict(actual=v[0], predicted=v[1]))}
+    if k=='cell': return {**state, 'page':0, **(dict(actual=-1, predicted=-1) if v==(state['actual'],state['predicted']) else dict(actual=v[0], predicted=v[1]))}
     if k=='clear': return {**state, **{o:state['first'][o] for o in FILTERS}, 'page':0}
     new = set_key(state, event)
     if k in ('text','regex'): text_finder(new['text'], new['regex'])
@@ -110,7 +111,7 @@ def excerpt(
     before,found = ('… ' if lo else '')+text[lo:a],text[a:min(b, a+n)]
     return [before, found, text[b:lo+n]+(' …' if lo+n<len(text) else '')]
 
-# %% ../../nbs/42b_top_losses.ipynb #4c73462a
+# %% ../../nbs/42b_top_losses.ipynb #7d6a15d5
 ROW = 46 # height of a row in pixels
 _css = f'''<style>
 .tnb table.tnb-rows{{table-layout:fixed;width:100%;min-width:640px;margin:0}}
@@ -118,6 +119,7 @@ _css = f'''<style>
 .tnb table.tnb-rows th,.tnb table.tnb-rows td{{padding:0 10px 0 0;vertical-align:middle;line-height:1.35;overflow:hidden}}
 .tnb table.tnb-rows tr.tnb-on td{{background:var(--jp-layout-color2, #8882)}}
 .tnb .tnb-clip{{display:-webkit-box;-webkit-box-orient:vertical;-webkit-line-clamp:2;overflow:hidden;max-height:2.75em}}
+.tnb section th{{overflow-wrap:normal}} .tnb-panel .widget-html-content{{min-width:0}}
 .tnb mark{{background:#ffe08a;color:#000}} .tnb del{{opacity:.75}}
 </style>'''
 
@@ -193,7 +195,7 @@ def confusion_html(
     rows = [[n, *(int(o) for o in r)] for n,r in zip(names, cm)]
     return table(['actual ↓ predicted →', *names], rows, 'Confusion matrix')
 
-# %% ../../nbs/42b_top_losses.ipynb #f84d9b3b
+# %% ../../nbs/42b_top_losses.ipynb #33fc06a0
 class RowsPanel(Panel):
     "A page of rows, each with a button that opens it"
     reduce,render = staticmethod(reduce_rows),staticmethod(render_rows)
@@ -224,10 +226,29 @@ class RowsPanel(Panel):
 def view_of(
     state:dict, # of a panel
 )->dict: # as `VIEW`
-    "The view in `state`: a range that is as wide as at first is none"
-    return {k:None if k in ('loss','prob') and tuple(state[k])==tuple(state['first'][k]) else state[k] for k in FILTERS}
+    "The view in `state`: a bound that is as wide as at first is none"
+    def bounds(k):
+        lo,hi = (state[o]!=state['first'][o] and state[o] for o in (f'{k}_min',f'{k}_max'))
+        return None if lo is False and hi is False else (-np.inf if lo is False else lo, np.inf if hi is False else hi)
+    return {**{k:state[k] for k in VIEW if k in state}, 'loss':bounds('loss'), 'prob':bounds('prob')}
 
-# %% ../../nbs/42b_top_losses.ipynb #c76c312c
+def bounds_of(
+    view:dict, # as `VIEW`, some of it
+    first:dict, # the widest bounds
+)->dict: # with loss_min, loss_max, prob_min and prob_max in place of the ranges
+    "The ranges of `view` as four numbers, which a control each can show"
+    res = {k:v for k,v in view.items() if k not in ('loss','prob')}
+    for k in ('loss','prob'): res |= {f'{k}_{o}':float(v) for o,v in zip(('min','max'), view.get(k) or ()) if np.isfinite(v)}
+    return {**first, **res}
+
+# %% ../../nbs/42b_top_losses.ipynb #4a6834cf
+def pressed(
+    b, # a button
+    on:bool, # is it?
+):
+    "Let a button look pressed, with letters that can be read in any theme"
+    b.style.button_color,b.style.text_color,b.style.font_weight = ('#5b4b8a','#ffffff','bold') if on else (None,None,'')
+
 @patch
 def _show_buttons(self:RowsPanel):
     "As many buttons as rows, with their numbers"
@@ -242,7 +263,8 @@ def _show_buttons(self:RowsPanel):
     new = old[:len(rows)]+[made(i) for i in range(len(old), len(rows))]
     for b,r in zip(new, rows):
         on = r['row']==self.state['row']
-        b.description,b.tooltip,b.button_style = f"{'▾' if on else '▸'} {r['row']}",f"{'close' if on else 'open'} row {r['row']}",'info' if on else ''
+        b.description,b.tooltip = f"{'▾' if on else '▸'} {r['row']}",f"{'close' if on else 'open'} row {r['row']}"
+        pressed(b, on)
     if len(new)!=len(old): box.children = new
 
 @patch(as_prop=True)
@@ -271,7 +293,7 @@ def confusion_pairs(
     pairs = sorted(((int(cm[i][j]),i,j) for i in range(n) for j in range(n) if i!=j and cm[i][j]), key=lambda o: (-o[0],o[1:]))[:12]
     return [(i, j, f'{names[i]} → {names[j]}: {c:,}', f'{names[i]}, predicted {names[j]}: {c:,}') for c,i,j in pairs]
 
-# %% ../../nbs/42b_top_losses.ipynb #5746b0e9
+# %% ../../nbs/42b_top_losses.ipynb #32556c5e
 class TopLossPanel(RowsPanel):
     "All predictions in a table: sort, filter, turn pages, open a row"
     title = 'Top losses'
@@ -285,16 +307,17 @@ class TopLossPanel(RowsPanel):
     ):
         self.interp,self._rows,self._why = interp,None,None
         loss = interp.facts.loss[np.isfinite(interp.facts.loss)]
-        first = {**VIEW, 'loss':(0., float(np.ceil(float(loss.max())*100)/100) if len(loss) else 1.), 'prob':(0.,1.)}
+        first = bounds_of(VIEW, dict(loss_min=0., loss_max=float(np.ceil(float(loss.max())*100)/100) if len(loss) else 1., prob_min=0., prob_max=1.))
         unknown = set(view)-set(VIEW)
         if unknown: raise TypeError(f"a view has no {', '.join(sorted(unknown))}: it has {', '.join(VIEW)}")
-        state = {**first, **{k:_class_no(interp, v) if k in ('actual','predicted') else v for k,v in view.items()}, 'first':first, 'page':0, 'size':size, 'row':None}
+        view = bounds_of({k:_class_no(interp, v) if k in ('actual','predicted') else v for k,v in view.items()}, first)
+        state = {**view, 'first':first, 'page':0, 'size':size, 'row':None}
         super().__init__({**state, 'method':method, 'cmap':None, 'columns':self.columns, 'rows':[], 'total':0, 'drawer':None, 'n':len(interp)})
 
 def _class_no(interp, k):
     "A class by number or name"
     names = [str(o) for o in interp.data.classes]
-    if k is None or isinstance(k, int): return k
+    if k is None or isinstance(k, int): return -1 if k is None else k
     if str(k) not in names: raise ValueError(f"there is no class {k!r}: there are {', '.join(names[:20])}")
     return names.index(str(k))
 
@@ -339,10 +362,10 @@ def to_html(self:TopLossPanel)->str: # HTML that needs no widgets, no script and
     "What the panel shows, with the confusion matrix"
     return RowsPanel.to_html(self) + ('' if self.error else f'<div class="tnb">{confusion_html(self.interp.confusion_matrix(), [str(o) for o in self.interp.data.classes])}</div>')
 
-# %% ../../nbs/42b_top_losses.ipynb #3704a84f
+# %% ../../nbs/42b_top_losses.ipynb #9f462a37
 @patch
 def choices(self:TopLossPanel, state):
-    classes = [('any', None), *((str(o), i) for i,o in enumerate(self.interp.data.classes))]
+    classes = [('any', -1), *((str(o), i) for i,o in enumerate(self.interp.data.classes))]
     sort = [('loss','loss'), ('probability of the label','prob'), ('confidence','confidence'), ('margin','margin'), ('words','n_words'), ('unknown words','unknown'),
         ('actual class','actual'), ('predicted class','predicted'), ('text','text'), ('why it is here','reason'), ('row','row')]
     return dict(actual=classes, predicted=classes, sort=sort, show=[('all rows','all'), ('wrong','wrong'), ('right','right'), ('odd ones','odd')],
@@ -361,14 +384,14 @@ def _matrix(self:TopLossPanel):
     rows = [word('actual ↓ predicted →'), *map(word, names)]+[o for i in range(n) for o in [word(names[i]), *(self._cells[i,j] for j in range(n))]]
     return ipywidgets.GridBox(rows, layout=dict(grid_template_columns=f'max-content repeat({n}, max-content)', align_items='center', overflow='visible', grid_gap='0 8px'))
 
-# %% ../../nbs/42b_top_losses.ipynb #2eb58e21
+# %% ../../nbs/42b_top_losses.ipynb #5578f5b8
 @patch
 def controls(self:TopLossPanel):
     c,b,first = self.control,self.button,self.state['first']
-    ranges = [c('FloatRangeSlider', k, label, tip, min=0., max=first[k][1] or 1., step=.01, readout_format='.2f')
-        for k,label,tip in (('loss','Loss','from and to which loss'), ('prob','Prob.','probability of the actual class, from and to'))]
+    ranges = [c('BoundedFloatText', f'{k}_{o}', f'{label} {sign}', f'{tip} of at {word} so much', min=0., max=first[f'{k}_max'], step=.05)
+        for k,label,tip in (('loss','Loss','a loss'), ('prob','Prob.','a probability of the actual class')) for o,sign,word in (('min','≥','least'), ('max','≤','most'))]
     return [self.row(c('Text', 'text', 'Find', 'show rows with this text'), c('Checkbox', 'regex', 'regex', 'read it as a regular expression'), c('Dropdown', 'show', 'Show')),
-        self.row(c('Dropdown', 'actual', 'Actual'), c('Dropdown', 'predicted', 'Predicted'), *ranges),
+        self.row(c('Dropdown', 'actual', 'Actual'), c('Dropdown', 'predicted', 'Predicted')), self.row(*ranges, width='150px'),
         self.row(c('Dropdown', 'sort', 'Sort by'), c('Dropdown', 'down', 'Order'), c('Dropdown', 'method', 'Shading', 'how words are scored in an open row'), c('Dropdown', 'size', 'Rows')),
         self._matrix(),
         self.row(b('« First', 'turn', 'first page', -10**9), b('‹ Previous', 'turn', 'previous page', -1), b('Next ›', 'turn', 'next page', 1), b('Last »', 'turn', 'last page', 10**9),
@@ -378,4 +401,4 @@ def controls(self:TopLossPanel):
 def _sync(self:TopLossPanel):
     Panel._sync(self)
     if not self._ui: return
-    for k,b in self._cells.items(): b.button_style = 'info' if k==(self.state['actual'],self.state['predicted']) else ''
+    for k,b in self._cells.items(): pressed(b, k==(self.state['actual'],self.state['predicted']))
