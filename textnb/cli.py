@@ -9,8 +9,8 @@ __all__ = ['CLIError', 'note', 'clean', 'put', 'read_table', 'pick_col', 'check_
            'draw_valid', 'text_table', 'format_rows', 'token_stats', 'cmd_tokenize', 'configs', 'History', 'fit_lm',
            'cmd_train_lm', 'fit_classifier', 'scores', 'show_scores', 'valid_rows', 'read_encoder', 'clas_data',
            'cmd_train', 'open_model', 'predict_all', 'cmd_evaluate', 'cmd_predict', 'explain_text', 'cmd_explain',
-           'free_port', 'serve_page', 'cmd_panel', 'archive_info', 'cmd_info', 'demo_data', 'tfidf_baseline',
-           'demo_texts', 'worst_texts', 'Stages', 'run_demo', 'cmd_demo', 'build_parser', 'main']
+           'free_port', 'serve_page', 'table_panel', 'cmd_panel', 'archive_info', 'cmd_info', 'demo_data',
+           'tfidf_baseline', 'demo_texts', 'worst_texts', 'Stages', 'run_demo', 'cmd_demo', 'build_parser', 'main']
 
 # %% ../nbs/60_cli.ipynb #e3e95e73
 import argparse, contextlib, io, json, os, sys, time, traceback, warnings
@@ -566,21 +566,60 @@ def serve_page(
             except subprocess.TimeoutExpired: p.kill()
             signal.signal(signal.SIGTERM, old)
 
-# %% ../nbs/60_cli.ipynb #ed097d17
+# %% ../nbs/60_cli.ipynb #58d4d98a
+_tables,_writers = ('losses','cleaning'),('writing','beams')
+
+def table_panel(
+    name:str, # 'losses' or 'cleaning'
+    model, # a classifier that `train` wrote
+    data, # a labelled table
+    text_col:str=None, # its column of texts
+    label_col:str=None, # its column of labels
+    journal=None, # file that keeps the decisions of the cleaning desk
+): # the panel
+    "The panel `name` for what `model` says about the table `data`"
+    import pandas as pd
+    from textnb.data import TextClasDataBunch
+    from textnb.panels.cleaning import CleaningDesk
+    from textnb.panels.top_losses import TopLossPanel
+    learn,df = open_model(model),read_table(data)
+    texts,labels,names = get_texts(df, text_col),get_labels(df, label_col),{str(c):c for c in learn.data.classes}
+    new = sorted(set(labels)-set(names))
+    if new: raise CLIError(f"{data} has labels that the model does not know ({', '.join(new[:5])}); it knows: {', '.join(names)}")
+    df = pd.DataFrame(dict(text=texts, label=[names[l] for l in labels]))
+    bunch = TextClasDataBunch.from_df('.', df, df, processor=learn.data.processor, classes=list(learn.data.classes), text_cols='text', label_cols='label', bs=64)
+    learn.data.valid_dl = bunch.valid_dl
+    interp = learn.interpret()
+    return TopLossPanel(interp) if name=='losses' else CleaningDesk(interp, journal)
+
+# %% ../nbs/60_cli.ipynb #131fff53
+def _panel_source(args):
+    "The code of the page"
+    model = str(Path(args.model).resolve())
+    if args.panel not in _tables:
+        if args.data: raise CLIError(f"--data is for the panels {' and '.join(_tables)}; {args.panel} shows one text (--text)")
+        return f'from textnb.panels.frame import open_panel\nopen_panel({args.panel!r}, {model!r}{f", text={args.text!r}" if args.text else ""})'
+    if not args.data: raise CLIError(f'the panel {args.panel} shows a labelled table; name it with --data FILE')
+    df,data = read_table(args.data),str(Path(args.data).resolve())
+    cols = pick_col(df, args.text_col, _text_names, '--text-col'),pick_col(df, args.label_col, _label_names, '--label-col')
+    return f'from textnb.cli import table_panel\ntable_panel({args.panel!r}, {model!r}, {data!r}, *{cols!r}, journal={data+".journal"!r})'
+
 def cmd_panel(
     args, # parsed arguments
 )->int: # exit code
     "Open a panel as a web page"
     from textnb.panels.frame import PANELS
-    if args.panel not in PANELS: raise CLIError(f"no panel {args.panel!r}; there are: {', '.join(PANELS)}")
+    names = [*PANELS, *_tables]
+    if args.panel not in names: raise CLIError(f"no panel {args.panel!r}; there are: {', '.join(names)}")
+    if not Path(args.model).is_file(): raise CLIError(f'no such file: {args.model} (a model is written by `textnb train` or `textnb demo`)')
+    info = archive_info(args.model)
+    if info.get('kind')!='learner': raise CLIError(f"{args.model} holds a {info.get('kind')}, and not a single model that can predict; `textnb train` writes one")
+    wants = {**dict.fromkeys(_writers, 'lm'), **dict.fromkeys(('methods',*_tables), 'classifier')}.get(args.panel, info['task'])
+    if wants!=info['task']: raise CLIError(f"the panel {args.panel} wants a model of the kind {wants!r}, and {args.model} holds a {info['task']!r}")
+    source = _panel_source(args)
     for m in 'voila','ipykernel':
         if not _has(m): raise CLIError(f'a panel is shown by Voila, and {m} is not installed: pip install "textnb[panels]"')
-    if not Path(args.model).is_file(): raise CLIError(f'no such file: {args.model} (a model is written by `textnb train` or `textnb demo`)')
-    kind = archive_info(args.model).get('kind')
-    if kind!='learner': raise CLIError(f'{args.model} holds a {kind}, not a model that can predict; `textnb train` writes one')
-    kw = dict(text=args.text) if args.text else {}
-    more = ''.join(f', {k}={v!r}' for k,v in kw.items())
-    return serve_page(f'from textnb.panels.frame import open_panel\nopen_panel({args.panel!r}, {str(Path(args.model).resolve())!r}{more})', args)
+    return serve_page(source, args)
 
 # %% ../nbs/60_cli.ipynb #faa9c789
 def archive_info(
@@ -899,14 +938,16 @@ def _add_explain(sub):
     p.add_argument('--color', choices=['auto','always','never'], default='auto', help='colours in the terminal (default: if it is one)')
     p.add_argument('--json', action='store_true', help='print tokens and scores as JSON')
 
-# %% ../nbs/60_cli.ipynb #5bbb6fc4
+# %% ../nbs/60_cli.ipynb #e15a3b40
 def _add_panel(sub):
     p = _command(sub, 'panel', cmd_panel, 'open a live panel in the browser: type, and the shading follows',
         'Open a live panel for a model as a web page on this machine. Needs Voila: pip install "textnb[panels]". Ctrl-C ends it.',
-        '  textnb panel model.tnb\n  textnb panel model.tnb --text "a wonderful cast, wasted" --theme dark\n  textnb panel model.tnb --panel methods --no-browser --port 9000')
+        '  textnb panel model.tnb\n  textnb panel model.tnb --text "a wonderful cast, wasted" --theme dark\n  textnb panel model.tnb --panel methods --no-browser --port 9000\n  textnb panel model.tnb --panel losses --data test.csv\n  textnb panel lm/lm.tnb --panel writing')
     p.add_argument('model', help='a model written by `textnb train`, `textnb train-lm` or `textnb demo`')
     p.add_argument('--panel', default='attention', metavar='NAME', help='which panel (default %(default)s; a wrong name lists them all)')
     p.add_argument('--text', metavar='TEXT', help='the text to begin with')
+    p.add_argument('--data', metavar='FILE', help='a labelled table, for the panels losses and cleaning')
+    _cols(p, label=True)
     p.add_argument('--port', type=_positive, metavar='N', help='port of the page (default: a free one)')
     p.add_argument('--no-browser', dest='browser', action='store_false', help='do not open a browser')
     p.add_argument('--theme', choices=['light','dark'], default='light', help='colours of the page (default %(default)s)')
