@@ -486,6 +486,18 @@ def test_tree_reasons(lm):
         if o.reason=='beam': assert better<2 and o.logp<=min(p.logp for p in tree.level(o.level) if p.kept)
     assert str(tree).count('\n')==len(tree.nodes) and len(tree.to_frame())==len(tree.nodes)
 
+@settings(max_examples=10, deadline=None)
+@given(n=st.integers(1, 6), a=st.sampled_from([0.,1.]), groups=st.integers(1, 3))
+def test_tree_of_paths_that_end(lm, n, a, groups):
+    "D3: also with stop tokens, means and groups the tree's beams are those of the search, each with its own last node"
+    kw = dict(beam_sz=5, top_k=4, stop=lm.data.vocab.itos[9:13], length_penalty=a, groups=groups)
+    tree,beams = lm.beam_tree('the film', n, **kw),find_beams(lm, 'the film', n, **kw)
+    assert [(b.ids,b.score,b.ended) for b in tree.beams]==[(b.ids,b.score,b.ended) for b in beams]
+    for b in tree.beams:
+        last = tree.nodes[b.node]
+        assert [o.id for o in tree.path(last)]==b.ids and last.ended==b.ended and last.kept and last.group==b.group
+    assert not {o.parent for o in tree.nodes} & {o.num for o in tree.nodes if o.ended or not o.kept}
+
 def test_diverse(lm):
     "Groups part where the penalty is large, are one search where it is 0, and every score stays a log-probability"
     far = find_beams(lm, 'the film', 4, beam_sz=6, groups=3, group_penalty=1e6)
