@@ -21,13 +21,20 @@ from .attribute import _options, _record, long_text
 from .lrp import *
 from .running import *
 
-# %% ../nbs/40f_live.ipynb #79a6cc95
+# %% ../nbs/40f_live.ipynb #d92276d4
 @patch
 def prefix_scores(self:Head,
     x:torch.Tensor, # (steps, n) states of the last layer
 )->torch.Tensor: # (steps, classes)
     "The scores of every prefix of a text"
     return self.scores(running_pool(x, self.max_len))
+
+@patch
+def nothing(self:Head,
+    x:torch.Tensor, # (steps, n) gives size, type and device
+)->torch.Tensor: # (classes,)
+    "The scores of a text without tokens, of which there is nothing to pool"
+    return self.scores(x.new_zeros(3*x.shape[1]))
 
 # %% ../nbs/40f_live.ipynb #e32b12d0
 def _before(x, n): return torch.cat([x[:1]*0, x[:n-1]])
@@ -87,7 +94,7 @@ class _Pools:
         if s>self.first: self.top[:s],self.sum[:s] = torch.maximum(self.top[:s], h),self.sum[:s]+h
     def pooled(self): return torch.cat([self.last, self.top, (self.sum/self.kept).to(self.last)], 1)
 
-# %% ../nbs/40f_live.ipynb #a2595f67
+# %% ../nbs/40f_live.ipynb #d62d5b6c
 @patch
 def without_each(self:Unrolled,
     traces:list, # of the text
@@ -95,7 +102,7 @@ def without_each(self:Unrolled,
 )->torch.Tensor: # (tokens, classes)
     "The scores of the text without its first token, without its second, …"
     n,last = len(ids),traces[-1].h[:len(ids)]
-    if n==1: return self.head.scores(last.new_zeros(1, 3*last.shape[1]))
+    if n==1: return self.head.nothing(last)[None]
     pools,words = _Pools(last, self.head.max_len),self.vectors(ids)
     states = [l.states(t, n) for l,t in zip(self.layers, traces)]
     for s in range(1, n):
@@ -167,7 +174,7 @@ class LiveQuestion(Question):
         head = self.reader.unrolled.head
         return head.scores(head.pool(self.reader.states))[None]
 
-# %% ../nbs/40f_live.ipynb #13605278
+# %% ../nbs/40f_live.ipynb #83429499
 def _live_lrp(q, eps=0.):
     "LRP from the states in the cache"
     u = q.reader.unrolled
@@ -181,8 +188,8 @@ def _live_occlusion(q):
 
 def _live_running(q):
     "What each token changes when it is read"
-    head = q.reader.unrolled.head
-    f_0,f = float(q.of_ids([q.ids[:0]])[0]),q.of(head.prefix_scores(q.reader.states)).cpu().numpy()
+    head,states = q.reader.unrolled.head,q.reader.states
+    f_0,f = float(q.of(head.nothing(states))),q.of(head.prefix_scores(states)).cpu().numpy()
     return np.diff(f, prepend=f_0),dict(baseline='the empty text', base_value=f_0, details=dict(running=[f_0,*map(float, f)]))
 
 live_methods = {'lrp':_live_lrp, 'occlusion':_live_occlusion, 'running difference':_live_running}
