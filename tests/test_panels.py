@@ -107,10 +107,13 @@ def test_text_pieces_are_the_text(text, raw):
 
 @pytest.mark.parametrize('cmap', [None, *MAPS])
 def test_contrast_of_shaded_words(cmap):
-    "E3: every shaded word can be read, whatever its score and the colour map"
-    for s in np.linspace(-1, 1, 41):
-        m = re.search(r'background-color:(#\w+);color:(#\w+)', shading(['a', 'b'], [float(s), -.5], cmap))
-        assert contrast(*m.groups())>=4.5
+    "E3: every shaded word can be read on a light and on a dark page, whatever its score and the colour map"
+    for s in np.linspace(-1, 1, 201):
+        bg,fg = re.fullmatch(r'background-color:(#\w+);color:(#\w+|inherit)', frame.word_style(float(s), cmap)).groups()
+        for page,text in ('#ffffff', '#212121'), ('#212121', '#ffffff'), ('#111111', '#ffffff'):
+            x = int(bg[7:], 16)/255 if len(bg)==9 else 1.
+            mixed = '#'+''.join(f'{round(x*a+(1-x)*b):02x}' for a,b in zip(rgb(bg), rgb(page)))
+            assert contrast(mixed, text if fg=='inherit' else fg)>=4.5, (s, page)
 
 def test_sign_is_not_colour_alone():
     "E4: words against are underlined and have a minus in the tooltip; the legend has numbers"
