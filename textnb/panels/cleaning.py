@@ -252,15 +252,17 @@ def _advanced(s):
     if s['show'] in EDITED or (s['page']+1)*s['size']>=s['total']: return {}
     return dict(row=-1, page=s['page']+1)
 
-# %% ../../nbs/42c_cleaning.ipynb #710e0a02
+# %% ../../nbs/42c_cleaning.ipynb #cd7aa5c4
 DESK = [('Text','auto','text'), ('Label','120px','label'), ('Predicted','84px','predicted'), ('Fit','48px','quality'), ('Decision','20%','status')]
 
 def status_of(
     edit:dict, # the changed fields of a row
 )->str: # a few words
     "What was decided about a row"
-    res = ['dropped']*bool(edit.get('drop'))+['relabelled']*('label' in edit)
-    return '; '.join(res+([f"note: {edit['note']}"] if edit.get('note') else []))
+    res = ['dropped']*bool(edit.get('drop'))
+    if 'label' in edit: res.append(f"relabelled {edit['label']}")
+    if edit.get('note'): res.append(f"note: {edit['note']}")
+    return '; '.join(res)
 
 def render_desk(
     state:dict, # of the desk
@@ -271,9 +273,8 @@ def render_desk(
     html,d = rows_table(s['columns'], [{**r, 'on':r['row']==s['row']} for r in s['rows']], where),s['drawer']
     if not d: return html
     edit,label = s['edits']['rows'].get(d['row'], {}),s['labels'][d['row']]
-    said = [f"{esc(status_of(edit) or 'no decision yet')}", f"{esc(label)} → {esc(edit['label'])}" if 'label' in edit else '']
     body = render_row(d, s['cmap']) if 'pieces' in d else f'<section aria-label="Row {d["row"]}"><h4>Row {d["row"]}: labelled {esc(label)}</h4></section>'
-    return f'{html}<p><b>{": ".join(filter(None, said))}</b></p>{body}<h4>The whole text</h4><div class="tnb-text" style="font-size:14px;line-height:1.6">{esc(d["text"])}</div>'
+    return f'{html}<p><b>{esc(status_of(edit) or "no decision yet")}</b></p>{body}<h4>The whole text</h4><div class="tnb-text" style="font-size:14px;line-height:1.6">{esc(d["text"])}</div>'
 
 # %% ../../nbs/42c_cleaning.ipynb #e7efcc06
 class CleaningDesk(RowsPanel):

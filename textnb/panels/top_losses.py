@@ -362,7 +362,7 @@ def to_html(self:TopLossPanel)->str: # HTML that needs no widgets, no script and
     "What the panel shows, with the confusion matrix"
     return RowsPanel.to_html(self) + ('' if self.error else f'<div class="tnb">{confusion_html(self.interp.confusion_matrix(), [str(o) for o in self.interp.data.classes])}</div>')
 
-# %% ../../nbs/42b_top_losses.ipynb #9f462a37
+# %% ../../nbs/42b_top_losses.ipynb #68198826
 @patch
 def choices(self:TopLossPanel, state):
     classes = [('any', -1), *((str(o), i) for i,o in enumerate(self.interp.data.classes))]
@@ -380,8 +380,8 @@ def _matrix(self:TopLossPanel):
     self._cells = {(i,j):self.button(label, 'cell', tip, (i,j)) for i,j,label,tip in pairs}
     if n>6: return self.row(*self._cells.values())
     for b in self._cells.values(): b.layout.width,b.layout.margin = '84px','1px'
-    word = lambda s: ipywidgets.HTML(f'<div class="tnb tnb-note" style="white-space:nowrap;max-width:140px;overflow:hidden;text-overflow:ellipsis">{esc(s)}</div>')
-    rows = [word('actual ↓ predicted →'), *map(word, names)]+[o for i in range(n) for o in [word(names[i]), *(self._cells[i,j] for j in range(n))]]
+    word = lambda s,w=84: ipywidgets.HTML(f'<div class="tnb tnb-note" title="{esc(s)}" style="white-space:nowrap;max-width:{w}px;overflow:hidden;text-overflow:ellipsis">{esc(s)}</div>')
+    rows = [word('actual ↓ predicted →', 140), *map(word, names)]+[o for i in range(n) for o in [word(names[i], 140), *(self._cells[i,j] for j in range(n))]]
     return ipywidgets.GridBox(rows, layout=dict(grid_template_columns=f'max-content repeat({n}, max-content)', align_items='center', overflow='visible', grid_gap='0 8px'))
 
 # %% ../../nbs/42b_top_losses.ipynb #5578f5b8
