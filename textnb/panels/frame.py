@@ -113,7 +113,7 @@ def text_pieces(
     res = [o for o in [*res,(text[at:],None)] if o[0]]
     return [t for t,_ in res],[s for _,s in res]
 
-# %% ../../nbs/42_panels.ipynb #4df94231
+# %% ../../nbs/42_panels.ipynb #a49ba223
 def legend(
     top:float, # the score that the strongest colour stands for
     signed:bool=True, # are there scores below 0?
@@ -123,9 +123,8 @@ def legend(
     "A strip of the colours with its ends in numbers"
     xs = [-1,-.5,0,.5,1] if signed else [0,.25,.5,.75,1]
     def block(x):
-        bg,fg = shade(x, cmap, signed)
         line = ';text-decoration:underline dotted 2px' if x<0 else ''
-        return f'<span style="background-color:{bg};color:{fg};padding:1px 8px{line}">{x*top:{"+" if signed and x else ""}.3g}</span>'
+        return f'<span style="{word_style(x, cmap, signed)};padding:1px 8px{line}">{x*top:{"+" if signed and x else ""}.3g}</span>'
     lo,hi = ('against ',' for') if signed else ('less ',' more')
     return f'<div class="tnb-note" role="img" aria-label="Scale from {-top if signed else 0:.3g} to {top:.3g} {esc(unit)}">{lo}{"".join(map(block, xs))}{hi} {esc(unit)}</div>'
 
