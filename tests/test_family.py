@@ -393,6 +393,18 @@ def test_summary(pair):
         assert torch.equal(torch.get_rng_state(), before) and learn.model.state is state
         assert '(bs, 10, ' in text if learn.data.is_lm else '(bs, 2)' in text
 
+def test_regularisation_by_architecture(tmp_path):
+    "Recurrent models begin with fastai's AR and TAR, Transformers with none; who says otherwise gets it"
+    def of(name, **kw):
+        arch, config = FAMILY[name]
+        data_lm, data = bunches(tmp_path)
+        for make, d in ((language_model_learner, data_lm), (text_classifier_learner, data)):
+            cb = next(c for c in make(d, arch, config=config, pretrained=False, silent=True, **kw).callbacks if isinstance(c, RNNTrainer))
+            yield cb.alpha, cb.beta
+    for name in FAMILY:
+        assert list(of(name))==[(0., 0.) if name.startswith('tfmer') else (2., 1.)]*2
+        assert list(of(name, alpha=1.))==[(1., 0.) if name.startswith('tfmer') else (1., 1.)]*2
+
 # ---- both directions
 
 @each

@@ -300,7 +300,10 @@ def _plain(o):
     if isinstance(o, enum.Enum): return o.name
     return o.item() if isinstance(o, np.generic) else o
 
-# %% ../nbs/30_learner.ipynb #7cac184b
+# %% ../nbs/30_learner.ipynb #4a58e1cb
+def _regularised(meta, kwargs): return {'alpha':meta['alpha'], 'beta':meta['beta'], **kwargs}
+
+# %% ../nbs/30_learner.ipynb #e39ce771
 def language_model_learner(
     data, # a `DataBunch` for language modelling
     arch, # the architecture, e.g. `AWD_LSTM`, or its name
@@ -316,11 +319,11 @@ def language_model_learner(
     if {**meta['config_lm'], **(config or {})}.get('bidir'): raise ValueError('a language model cannot read both ways (bidir=True): it would see the word that it '
         'should predict. Train two of them, the second on data with backwards=True, and give bidir=True to classifiers only')
     model = get_language_model(arch, len(data.vocab.itos), config=config, drop_mult=drop_mult)
-    learn = LanguageLearner(data, model, split_func=meta['split_lm'], **learn_kwargs)
+    learn = LanguageLearner(data, model, split_func=meta['split_lm'], **_regularised(meta, learn_kwargs))
     learn.spec = dict(arch=arch.__name__, task='lm', args=dict(config=_plain(config), drop_mult=drop_mult))
     return _pretrain(learn, meta, pretrained, pretrained_fnames)
 
-# %% ../nbs/30_learner.ipynb #0c46c442
+# %% ../nbs/30_learner.ipynb #9043cafe
 class LanguageLearner(RNNLearner):
     "An `RNNLearner` whose model predicts the next word"
 
@@ -342,7 +345,7 @@ def text_classifier_learner(
     arch,meta = arch_named(arch),model_meta(arch)
     args = dict(bptt=bptt, max_len=max_len, config=config, drop_mult=drop_mult, lin_ftrs=lin_ftrs, ps=ps)
     model = get_text_classifier(arch, len(data.vocab.itos), data.c, pad_idx=data.pad_idx, **args)
-    learn = RNNLearner(data, model, split_func=meta['split_clas'], **learn_kwargs)
+    learn = RNNLearner(data, model, split_func=meta['split_clas'], **_regularised(meta, learn_kwargs))
     learn.spec = dict(arch=arch.__name__, task='classifier', args=_plain(args))
     return _pretrain(learn, meta, pretrained, pretrained_fnames)
 

@@ -194,7 +194,7 @@ def forward(self:MultiBatchEncoder,
 # %% ../../nbs/15_build.ipynb #4c377103
 _model_meta = {}
 
-# %% ../../nbs/15_build.ipynb #665eb3f0
+# %% ../../nbs/15_build.ipynb #70a86c26
 def register_arch(
     arch:type, # class of the encoder
     hid_name:str, # entry of the configuration that is the size of the last output
@@ -204,10 +204,12 @@ def register_arch(
     clas_split:callable, # classifier -> layer groups
     url:str=None, # pretrained weights, reading forward
     url_bwd:str=None, # pretrained weights, reading backward
+    alpha:float=2., # strength of activation regularisation (AR) in its learners, unless they are told another
+    beta:float=1., # likewise of its temporal form (TAR)
 ):
     "Make `arch` known to the builders"
     configs = dict(config_lm=lm_config, config_clas=clas_config)
-    _model_meta[arch] = dict(hid_name=hid_name, split_lm=lm_split, split_clas=clas_split, url=url, url_bwd=url_bwd, **configs)
+    _model_meta[arch] = dict(hid_name=hid_name, split_lm=lm_split, split_clas=clas_split, url=url, url_bwd=url_bwd, alpha=alpha, beta=beta, **configs)
 
 # %% ../../nbs/15_build.ipynb #358bf0ec
 def _nearest(word, words):
@@ -227,17 +229,17 @@ def arch_named(
     raise ValueError(f'{what} is not a registered architecture{_nearest(what, known) or "."} There are {", ".join(known)}; '
         'another one is made known by register_arch, or by importing the module that calls it')
 
-# %% ../../nbs/15_build.ipynb #e5f68f6a
+# %% ../../nbs/15_build.ipynb #a7174a4d
 def model_meta(
     arch, # class of the encoder, or its name
-)->dict: # hid_name, config_lm, config_clas, split_lm, split_clas, url, url_bwd
+)->dict: # hid_name, config_lm, config_clas, split_lm, split_clas, url, url_bwd, alpha, beta
     "What is known of `arch`"
     return _model_meta[arch_named(arch)]
 
-# %% ../../nbs/15_build.ipynb #12f84b72
+# %% ../../nbs/15_build.ipynb #fc900f51
 register_arch(AWD_LSTM, 'emb_sz', awd_lstm_lm_config, awd_lstm_clas_config, awd_lstm_lm_split, awd_lstm_clas_split, URLs.WT103_FWD, URLs.WT103_BWD)
-register_arch(Transformer, 'd_model', tfmer_lm_config, tfmer_clas_config, tfmer_lm_split, tfmer_clas_split, URLs.OPENAI_TRANSFORMER)
-register_arch(TransformerXL, 'd_model', tfmerXL_lm_config, tfmerXL_clas_config, tfmerXL_lm_split, tfmerXL_clas_split)
+register_arch(Transformer, 'd_model', tfmer_lm_config, tfmer_clas_config, tfmer_lm_split, tfmer_clas_split, URLs.OPENAI_TRANSFORMER, alpha=0., beta=0.)
+register_arch(TransformerXL, 'd_model', tfmerXL_lm_config, tfmerXL_clas_config, tfmerXL_lm_split, tfmerXL_clas_split, alpha=0., beta=0.)
 
 # %% ../../nbs/15_build.ipynb #3e62f703
 def _known_entries(arch, task):
