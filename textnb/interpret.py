@@ -58,7 +58,7 @@ class TextClassificationInterpretation:
 
 # %% ../nbs/41_interpret.ipynb #c30d1fd1
 @patch
-def interpret(self:(Learner,EnsembleLearner),
+def interpret(self:Learner|EnsembleLearner,
     ds_type=DatasetType.Valid, # which data set
 )->TextClassificationInterpretation: # its predictions
     "The same as `TextClassificationInterpretation.from_learner`"
