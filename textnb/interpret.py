@@ -56,7 +56,7 @@ class TextClassificationInterpretation:
     def __len__(self): return 0 if self.preds is None else len(self.preds)
     def __repr__(self): return f'{type(self).__name__}: {len(self):,} texts of the {self.ds_type.name.lower()} set, {self.data.c} classes'
 
-# %% ../nbs/41_interpret.ipynb #c30d1fd1
+# %% ../nbs/41_interpret.ipynb #db90503a
 @patch
 def interpret(self:Learner|EnsembleLearner,
     ds_type=DatasetType.Valid, # which data set
@@ -443,19 +443,20 @@ def to_frame(self:TextClassificationInterpretation,
     if text: res['text'] = [self.text_of(i) for i in idxs]
     return res.rename_axis('row')
 
-# %% ../nbs/41_interpret.ipynb #65ec6c53
+# %% ../nbs/41_interpret.ipynb #66633ce0
 def text_vectors(
     learn, # a classifier's learner
     ids:list, # documents as arrays of ids
-    bs:int=64, # documents in one batch
+    tokens:int=8192, # so many in one batch, padding included; at least one document
 )->np.ndarray: # (n, d) float32, of length 1
     "What the head of the classifier sees of each document, scaled to length 1"
     order,res = sorted(range(len(ids)), key=lambda i: -len(ids[i])),[None]*len(ids)
     model,data = learn.model,learn.data
     dev,way = next(model.parameters()).device,slice(None, None, -1 if data.backwards else 1)
     with eval_mode(model), torch.inference_mode():
-        for k in range(0, len(order), bs):
-            rows = order[k:k+bs]
+        while order:
+            n = max(1, tokens//max(1, len(ids[order[0]])))
+            rows,order = order[:n],order[n:]
             xb = torch.full((len(rows), max(1, len(ids[rows[0]]))), data.pad_idx)
             for r,i in zip(xb, rows): r[:len(ids[i])] = torch.from_numpy(np.asarray(ids[i])[way].astype(np.int64))
             raw,out,mask = model[0](xb.to(dev))
