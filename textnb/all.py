@@ -7,7 +7,7 @@ Docs: https://textnb.github.io/textnb/all.html.md"""
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/64_all.ipynb #f3fcf450
+# %% ../nbs/64_all.ipynb #c692ba1b
 from functools import partial
 from pathlib import Path
 
@@ -47,16 +47,16 @@ from .panels.frame import Panel,open_panel
 from .panels.attention import AttentionPanel
 from .panels.methods import MethodBench
 from .panels.top_losses import TopLossPanel
-from .panels.cleaning import CleaningDesk
+from .panels.cleaning import apply_edits,CleaningDesk
 from .panels.writing import WritingPanel
 from .panels.beams import BeamPanel
 from .panels.units import find_units,UnitPanel,unit_values
 from .panels.heads import head_weights,HeadsPanel
 from .doc import *
 
-# %% ../nbs/64_all.ipynb #696bcbec
+# %% ../nbs/64_all.ipynb #749e954a
 __all__ = ['torch', 'nn', 'F', 'np', 'pd', 'Path', 'partial', 'sentence_groups', 'token_spans', 'word_groups', 'lrp', 'LiveText']
 __all__ += ['Faithfulness', 'faithfulness', 'infidelity', 'League', 'league', 'max_sensitivity', 'plant_words', 'randomisation_check']
 __all__ += ['Panel', 'open_panel', 'AttentionPanel', 'MethodBench', 'TopLossPanel', 'CleaningDesk', 'WritingPanel', 'BeamPanel', 'UnitPanel', 'HeadsPanel']
-__all__ += ['find_units', 'unit_values', 'head_weights']
+__all__ += ['apply_edits', 'find_units', 'unit_values', 'head_weights']
 __all__ += [o for o in globals() if o[0]!='_' and o not in __all__]
