@@ -1,5 +1,5 @@
 "`pytest nbs` runs each notebook as one test, with nbdev's runner; `--slow` runs the cells marked `#| slow` as well"
-import signal
+import signal,sys
 from contextlib import contextmanager
 
 import pytest
@@ -8,16 +8,31 @@ from nbdev.test import test_nb as run_nb
 
 def pytest_addoption(parser): parser.addoption('--slow', action='store_true', help='run the notebook cells marked `#| slow` as well')
 
+def classes():
+    "The classes that textnb has defined so far"
+    mods = [m for n,m in list(sys.modules.items()) if n.split('.')[0]=='textnb']
+    return {c for m in mods for c in vars(m).values() if isinstance(c, type) and c.__module__.split('.')[0]=='textnb'}
+
+def registers():
+    "The dictionaries of textnb's modules, where a notebook may enter its own methods and architectures"
+    mods = [m for n,m in list(sys.modules.items()) if n.split('.')[0]=='textnb']
+    return [v for m in mods for k,v in vars(m).items() if type(v) is dict and k[:2]!='__']
+
 @contextmanager
 def as_found():
-    "Leave the handler of Ctrl-C and textnb's `defaults` as they were: a notebook that sets the default rules sets those of its own cells"
-    from textnb.all import defaults
+    "Leave textnb as it was: a notebook patches the methods that it grows onto the library's classes, and enters its own classes in registers"
+    import textnb.all
+    defaults = textnb.all.defaults
     old,sigint = dict(vars(defaults)),signal.getsignal(signal.SIGINT)
+    had,kept = {c:dict(vars(c)) for c in classes()},[(d,dict(d)) for d in registers()]
     try: yield
     finally:
         signal.signal(signal.SIGINT, sigint)
-        vars(defaults).clear()
-        vars(defaults).update(old)
+        for d,was in [(vars(defaults),old), *kept]:
+            d.clear()
+            d.update(was)
+        for c,was in had.items():
+            for k in [k for k,v in vars(c).items() if was.get(k) is not v]: setattr(c, k, was[k]) if k in was else delattr(c, k)
 
 class Notebook(pytest.Item):
     def runtest(self):
