@@ -1,8 +1,8 @@
-"What every test shares: few threads, no progress bars, and a browser if there is one"
+"What every test shares: one thread (the models are tiny, and on a busy machine two threads wait for each other), no progress bars, and a browser if there is one"
 import os
 import shutil
 
-os.environ.setdefault('OMP_NUM_THREADS', '2')
+os.environ.setdefault('OMP_NUM_THREADS', '1')
 os.environ.setdefault('TEXTNB_PROGRESS', '0')
 os.environ.setdefault('MPLBACKEND', 'agg')
 
