@@ -1,12 +1,15 @@
 "What every test shares: one thread (the models are tiny, and on a busy machine two threads wait for each other), no progress bars, and a browser if there is one"
 import os
 import shutil
+import signal
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 os.environ.setdefault('TEXTNB_PROGRESS', '0')
 os.environ.setdefault('MPLBACKEND', 'agg')
 
 import pytest  # noqa: E402
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts the tests in the background has them ignore Ctrl-C, which some of them press
 
 FLAGS = '--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync'
 
