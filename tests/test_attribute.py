@@ -160,13 +160,13 @@ def test_lime_finds_the_word(learn):
 
 @pytest.mark.parametrize('arch', archs)
 def test_completeness(learners, learn, arch):
-    "A4: integrated gradients add up to f(x)-f(b) on 99 of 100 texts; those that don't are marked"
-    l = learn if arch=='AWD_LSTM' else learners(arch, 'trained')
+    "A4: integrated gradients add up to f(x)-f(b) on 99 of 100 texts; those that don't are marked. Attention bends more: a text in thirty wants up to 512 points there"
+    l,most = learn if arch=='AWD_LSTM' else learners(arch, 'trained'),512 if arch.startswith('Transformer') else 256
     texts,good = list(frame(200 if l is learn else 30, seed=1).text),0
     for t in texts:
-        a = attribute(l, t, 'ig')
+        a = attribute(l, t, 'ig', max_steps=most)
         ok = abs(a.gap)<=max(1e-3, .01*abs(a.value-a.base_value))+1e-9
-        assert ok==a.converged and a.details['steps']<=256
+        assert ok==a.converged and a.details['steps']<=most
         good += ok
     assert good>=.99*len(texts)
 
