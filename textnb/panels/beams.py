@@ -7,7 +7,9 @@ Docs: https://textnb.github.io/textnb/beam_panel.html.md"""
 # %% auto #0
 __all__ = ['tree_places', 'tree_svg', 'nodes_on', 'render_beams', 'reduce_beams', 'BeamPanel']
 
-# %% ../../nbs/42f_beam_panel.ipynb #1a41405a
+# %% ../../nbs/42f_beam_panel.ipynb #01e9ec3d
+import math
+
 from fastcore.basics import patch
 
 from ..generate import BeamTree
@@ -34,7 +36,7 @@ def _in_order(kids, num):
         yield k
         yield from _in_order(kids, k)
 
-# %% ../../nbs/42f_beam_panel.ipynb #296aa247
+# %% ../../nbs/42f_beam_panel.ipynb #7ad86bbe
 _w,_h = 168,30
 
 def _box(n, x, y, state):
@@ -45,7 +47,7 @@ def _box(n, x, y, state):
     word = n.token if len(n.token)<12 else n.token[:11]+'…'
     why = '' if n.kept else f' {n.reason}'
     say = f'{n.token}: log-probability {n.token_logp:.3f}, of the path {n.logp:.3f}; {tree.why(n)}'
-    label = f'{visible(word)} <tspan font-size="10.5">{2.718281828459045**n.token_logp:.3f}{esc(why)}</tspan> {marks}'
+    label = f'{visible(word)} <tspan font-size="10.5">{math.exp(n.token_logp):.3f}{esc(why)}</tspan> {marks}'
     return (f'<g><title>{esc(say)}</title><rect x="{x}" y="{y}" width="{_w-34}" height="{_h-6}" rx="5" fill="{fill}" stroke="#8073ac"{dash}/>'
         f'<text x="{x+7}" y="{y+16}" font-size="12.5" fill="{ink}">{label}</text></g>')
 

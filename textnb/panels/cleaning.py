@@ -252,7 +252,7 @@ def _advanced(s):
     if s['show'] in EDITED or (s['page']+1)*s['size']>=s['total']: return {}
     return dict(row=-1, page=s['page']+1)
 
-# %% ../../nbs/42c_cleaning.ipynb #cd7aa5c4
+# %% ../../nbs/42c_cleaning.ipynb #8268e90b
 DESK = [('Text','auto','text'), ('Label','120px','label'), ('Predicted','84px','predicted'), ('Fit','48px','quality'), ('Decision','20%','status')]
 
 def status_of(
@@ -268,9 +268,7 @@ def render_desk(
     state:dict, # of the desk
 )->str: # HTML
     "The page of rows, and the open one under it"
-    s,a = state,state['page']*state['size']
-    where = f'Rows {a+1:,} to {a+len(s["rows"]):,} of {s["total"]:,}, page {s["page"]+1:,} of {max(1, -(-s["total"]//s["size"])):,}' if s['rows'] else 'No row is like that: loosen a filter'
-    html,d = rows_table(s['columns'], [{**r, 'on':r['row']==s['row']} for r in s['rows']], where),s['drawer']
+    s,html,d = state,page_table(state),state['drawer']
     if not d: return html
     edit,label = s['edits']['rows'].get(d['row'], {}),s['labels'][d['row']]
     body = render_row(d, s['cmap']) if 'pieces' in d else f'<section aria-label="Row {d["row"]}"><h4>Row {d["row"]}: labelled {esc(label)}</h4></section>'

@@ -6,7 +6,7 @@ Docs: https://textnb.github.io/textnb/top_losses.html.md"""
 
 # %% auto #0
 __all__ = ['VIEW', 'FILTERS', 'ROW', 'COLUMNS', 'text_finder', 'select_rows', 'reduce_rows', 'excerpt', 'rows_table', 'open_row',
-           'render_row', 'render_rows', 'confusion_html', 'RowsPanel', 'view_of', 'bounds_of', 'pressed',
+           'render_row', 'page_table', 'render_rows', 'confusion_html', 'RowsPanel', 'view_of', 'bounds_of', 'pressed',
            'confusion_pairs', 'TopLossPanel']
 
 # %% ../../nbs/42b_top_losses.ipynb #9dcd89dc
@@ -175,17 +175,22 @@ def render_row(
         f'{" · "+esc(d["reason"]) if d["reason"] else ""}</h4>{words}{legend(top, d["signed"], cmap)}<p class="tnb-note">{esc(d["caption"])}</p>'
         f'<div class="tnb-grid"><div><h4>Probabilities</h4>{probs}</div><div><h4>Without its strongest words</h4>{check}</div></div>{near}</section>')
 
-# %% ../../nbs/42b_top_losses.ipynb #05202913
+# %% ../../nbs/42b_top_losses.ipynb #26629723
 COLUMNS = [('Text','auto','text'), ('Actual','84px','actual'), ('Predicted','84px','predicted'), ('Loss','52px','loss'), ('Prob.','52px','prob'), ('Why it is here','24%','reason')]
+
+def page_table(
+    state:dict, # of a panel of rows
+)->str: # HTML
+    "The rows of the page, the open one marked, under a caption that says which they are"
+    s,a = state,state['page']*state['size']
+    where = f'Rows {a+1:,} to {a+len(s["rows"]):,} of {s["total"]:,}, page {s["page"]+1:,} of {max(1, -(-s["total"]//s["size"])):,}' if s['rows'] else 'No row is like that: loosen a filter'
+    return rows_table(s['columns'], [{**r, 'on':r['row']==s['row']} for r in s['rows']], where)
 
 def render_rows(
     state:dict, # of the panel
 )->str: # HTML
     "The page of rows, and the open one under it"
-    s,a = state,state['page']*state['size']
-    where = f'Rows {a+1:,} to {a+len(s["rows"]):,} of {s["total"]:,}, page {s["page"]+1:,} of {max(1, -(-s["total"]//s["size"])):,}' if s['rows'] else 'No row is like that: loosen a filter'
-    rows = [{**r, 'on':r['row']==s['row']} for r in s['rows']]
-    return rows_table(s['columns'], rows, where) + (render_row(s['drawer'], s['cmap']) if s['drawer'] else '')
+    return page_table(state) + (render_row(state['drawer'], state['cmap']) if state['drawer'] else '')
 
 def confusion_html(
     cm, # (n, n) counts
