@@ -173,9 +173,12 @@ class AWD_LSTM(nn.Module):
         weight_p:float=0.5, # dropout of the recurrent weights
         qrnn:bool=False, # QRNN layers in place of LSTM
         bidir:bool=False, # read both ways?
+        zoneout_p:float=0., # zoneout of QRNN layers: how often a feature keeps its memory as it is
     ):
         super().__init__()
+        if zoneout_p and not qrnn: raise ValueError(f'zoneout_p={zoneout_p:g} is for QRNN layers: add qrnn=True, or leave it out')
         self.emb_sz,self.n_hid,self.n_layers,self.pad_idx,self.bidir,self.n_dir = emb_sz,n_hid,n_layers,pad_token,bidir,2 if bidir else 1
+        self.zoneout_p = zoneout_p
         self.encoder = nn.Embedding(vocab_sz, emb_sz, padding_idx=pad_token)
         self.encoder.weight.data.uniform_(-self.initrange, self.initrange)
         if pad_token is not None: self.encoder.weight.data[pad_token] = 0

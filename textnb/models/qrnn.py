@@ -280,7 +280,7 @@ def forward(self:QRNN,
 @patch
 def _qrnn_layer(self:AWD_LSTM, l, n_in, n_out, weight_p):
     "Layer `l` of an encoder of QRNNs"
-    rnn = QRNN(n_in, n_out, save_prev_x=True, window=2 if l==0 else 1, bidirectional=self.bidir)
+    rnn = QRNN(n_in, n_out, save_prev_x=True, zoneout=self.zoneout_p, window=2 if l==0 else 1, bidirectional=self.bidir)
     for way in rnn.ways:
         nn.init.normal_(way[0].linear.weight, std=(8 if l==0 else 2)*way[0].linear.in_features**-0.5)
         way[0].linear = WeightDropout(way[0].linear, weight_p, ['weight'])

@@ -7,7 +7,8 @@ Docs: https://textnb.github.io/textnb/transformer.html.md"""
 # %% auto #0
 __all__ = ['tfmer_lm_config', 'tfmer_clas_config', 'tfmer_small_lm_config', 'tfmer_small_clas_config', 'PositionalEncoding',
            'attention_weights', 'future', 'attend', 'MultiHeadAttention', 'GeLU', 'Swish', 'Activation', 'Residual',
-           'feed_forward', 'DecoderLayer', 'Transformer', 'init_transformer', 'tfmer_lm_split', 'tfmer_clas_split']
+           'feed_forward', 'DecoderLayer', 'AttentionEncoder', 'Transformer', 'init_transformer', 'tfmer_lm_split',
+           'tfmer_clas_split']
 
 # %% ../../nbs/13_transformer.ipynb #5ab98074
 import enum
@@ -192,10 +193,45 @@ class DecoderLayer(nn.Module):
         res,kept = self.mhra(x, **kwargs)
         return self.ff(res), kept
 
-# %% ../../nbs/13_transformer.ipynb #b997a93e
-class Transformer(nn.Module):
-    "Embedding, positions and `n_layers` of attention; `encoder(input, state) -> raw_outputs, outputs, state`"
+# %% ../../nbs/13_transformer.ipynb #eb7cf470
+class AttentionEncoder(nn.Module):
+    "What encoders made of attention layers share: a state whose first entry has a row for each text and a step for each word"
     stream_state,pad_idx = False,1
+
+@patch
+def state_len(self:AttentionEncoder,
+    state:list, # of this encoder; None is nothing
+)->int: # words
+    "Number of words that `state` remembers"
+    return 0 if state is None else state[0].shape[1]
+
+@patch
+def state_bs(self:AttentionEncoder,
+    state:list, # of this encoder
+)->int: # rows
+    "Batch size of `state`"
+    return len(state[0])
+
+@patch
+def check_state(self:AttentionEncoder,
+    state:list, # None is fine
+    input:Tensor, # what is to be read
+):
+    "Raise if there is nothing in `input`, or if `state` does not belong to it"
+    if input.shape[1]==0: raise ValueError('there are no words to read: give the encoder at least one')
+    if state is None: return
+    if not (self.mask or self.stream_state): raise ValueError('an encoder that looks both ways (mask=False) cannot read on: begin with state=None')
+    if self.state_bs(state)!=len(input):
+        raise ValueError(f'the state has {self.state_bs(state)} rows and the input {len(input)}: take rows with `select_state`, or begin with state=None')
+
+@patch
+def _joined(self:AttentionEncoder, pieces):
+    "Outputs by layer of a text that was read in `pieces`"
+    return pieces[0] if len(pieces)==1 else [torch.cat(o, 1) for o in zip(*pieces)]
+
+# %% ../../nbs/13_transformer.ipynb #b997a93e
+class Transformer(AttentionEncoder):
+    "Embedding, positions and `n_layers` of attention; `encoder(input, state) -> raw_outputs, outputs, state`"
     def __init__(self,
         vocab_sz:int, # words
         ctx_len:int, # words that can see each other
@@ -233,13 +269,6 @@ def _look(self:Transformer, sl, n_past, lens, device):
     return dict(hidden=(torch.arange(sl, device=device) >= torch.tensor(lens, device=device)[:,None])[:,None,None])
 
 # %% ../../nbs/13_transformer.ipynb #ad54662a
-@patch
-def state_len(self:Transformer,
-    state:list, # of this encoder; None is nothing
-)->int: # words
-    "Number of words that `state` remembers"
-    return 0 if state is None else state[0].shape[1]
-
 @patch
 def _window(self:Transformer, x, state=None, lens=None, weights=None):
     "Outputs by layer for the word vectors `x` after those of `state`, and the new state; the list `weights` gets the attention"
@@ -312,17 +341,10 @@ def forward(self:Transformer,
     if self.mask:
         for outs,_,state in self._stream(x, state): pieces.append(outs)
     else: pieces,_ = self._texts(x, [x.shape[1]]*len(x), [0]*len(x))
-    outs = pieces[0] if len(pieces)==1 else [torch.cat(o, 1) for o in zip(*pieces)]
+    outs = self._joined(pieces)
     return outs, outs, state
 
 # %% ../../nbs/13_transformer.ipynb #75864808
-@patch
-def state_bs(self:Transformer,
-    state:list, # of this encoder
-)->int: # rows
-    "Batch size of `state`"
-    return len(state[0])
-
 @patch
 def select_state(self:Transformer,
     state:list, # of this encoder
@@ -337,19 +359,6 @@ def detach_state(self:Transformer,
 )->list: # same numbers, no gradient
     "`state` cut off from the graph"
     return None if state is None else [state[0].detach(), *[(k.detach(),v.detach()) for k,v in state[1:]]]
-
-# %% ../../nbs/13_transformer.ipynb #aa250c1c
-@patch
-def check_state(self:Transformer,
-    state:list, # None is fine
-    input:Tensor, # what is to be read
-):
-    "Raise if there is nothing in `input`, or if `state` does not belong to it"
-    if input.shape[1]==0: raise ValueError('there are no words to read: give the encoder at least one')
-    if state is None: return
-    if not self.mask: raise ValueError('an encoder that looks both ways (mask=False) cannot read on: begin with state=None')
-    if len(state[0])!=len(input):
-        raise ValueError(f'the state has {len(state[0])} rows and the input {len(input)}: take rows with `select_state`, or begin with state=None')
 
 # %% ../../nbs/13_transformer.ipynb #64446987
 @patch

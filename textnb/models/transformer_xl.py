@@ -102,9 +102,9 @@ def _attend_few(self:MultiHeadRelativeAttention, q, seen, r, u, v, hidden, weigh
     return res if b is None else res + b.view(nh, 1, -1)
 
 # %% ../../nbs/14_transformer_xl.ipynb #e1d75c23
-class TransformerXL(nn.Module):
+class TransformerXL(AttentionEncoder):
     "Embedding and `n_layers` of relative attention with a memory; `encoder(input, state) -> raw_outputs, outputs, state`"
-    stream_state,pad_idx = True,1
+    stream_state = True
     def __init__(self,
         vocab_sz:int, # words
         ctx_len:int, # words of a segment
@@ -171,17 +171,10 @@ def forward(self:TransformerXL,
     for o in x.split(self.ctx_len, 1):
         outs,state = self._segment(o, state)
         pieces.append(outs)
-    outs = pieces[0] if len(pieces)==1 else [torch.cat(o, 1) for o in zip(*pieces)]
+    outs = self._joined(pieces)
     return outs, outs, state
 
 # %% ../../nbs/14_transformer_xl.ipynb #6ba9ccc6
-@patch
-def state_bs(self:TransformerXL,
-    state:list, # of this encoder
-)->int: # rows
-    "Batch size of `state`"
-    return len(state[0])
-
 @patch
 def select_state(self:TransformerXL,
     state:list, # of this encoder
@@ -196,24 +189,6 @@ def detach_state(self:TransformerXL,
 )->list: # same numbers, no gradient
     "`state` cut off from the graph"
     return [o.detach() for o in state]
-
-# %% ../../nbs/14_transformer_xl.ipynb #88c35ef4
-@patch
-def state_len(self:TransformerXL,
-    state:list, # of this encoder; None is nothing
-)->int: # words
-    "Number of words that `state` remembers"
-    return 0 if state is None else state[0].shape[1]
-
-@patch
-def check_state(self:TransformerXL,
-    state:list, # None is fine
-    input:Tensor, # what is to be read
-):
-    "Raise if there is nothing in `input`, or if `state` does not belong to it"
-    if input.shape[1]==0: raise ValueError('there are no words to read: give the encoder at least one')
-    if state is not None and len(state[0])!=len(input):
-        raise ValueError(f'the state has {len(state[0])} rows and the input {len(input)}: take rows with `select_state`, or begin with state=None')
 
 # %% ../../nbs/14_transformer_xl.ipynb #965b7e30
 @patch
