@@ -11,6 +11,7 @@ from textnb.models.awd_lstm import _FusedLSTM, lstm
 
 GOLDENS = Path(__file__).parent/'goldens'
 SMALL = dict(emb_sz=6, n_hid=8, n_layers=2)
+kinds = pytest.mark.parametrize('kind', [SMALL, dict(**SMALL, qrnn=True)], ids=['lstm', 'qrnn'])
 
 
 def golden(name):
@@ -174,12 +175,13 @@ def test_backward_weights_are_dropped():
     assert all((w==0).float().mean()>.2 for w in rnn.dropped_weights().values())
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.lists(st.integers(1, 25), min_size=1, max_size=6), st.integers(1, 9), st.integers(1, 30), st.booleans(), st.integers(0, 9), st.booleans(), st.booleans())
-def test_padding_never_matters(lens, bptt, max_len, left, extra, bidir, grad):
+@kinds
+@settings(max_examples=30, deadline=None)
+@given(lens=st.lists(st.integers(1, 25), min_size=1, max_size=6), bptt=st.integers(1, 9), max_len=st.integers(1, 30), left=st.booleans(), extra=st.integers(0, 9), bidir=st.booleans(), grad=st.booleans())
+def test_padding_never_matters(kind, lens, bptt, max_len, left, extra, bidir, grad):
     "Checks 17 and 18: a row's states are those of its document alone, exactly the last `max_len` of them, zero behind"
     torch.manual_seed(1)
-    enc = AWD_LSTM(30, **SMALL, bidir=bidir).eval()
+    enc = AWD_LSTM(30, **kind, bidir=bidir).eval()
     docs = docs_of(*lens)
     with torch.set_grad_enabled(grad):
         raws, outs, mask = MultiBatchEncoder(bptt, max_len, enc)(rows(docs, left, extra))
@@ -191,11 +193,12 @@ def test_padding_never_matters(lens, bptt, max_len, left, extra, bidir, grad):
                 assert (got[i, n:]==0).all()
 
 
+@kinds
 @pytest.mark.parametrize('bidir', [False, True])
-def test_class_depends_on_document_alone(bidir):
-    "Check 17: alone, unsorted, reversed, with 0 to 500 pads on either side; with the lengths 11, 6, 5 that fastai v2 lost words of"
-    model = small_clas(config=dict(**SMALL, bidir=bidir))
-    docs = docs_of(11, 6, 5, 80, 1)
+def test_class_depends_on_document_alone(kind, bidir):
+    "Check 17: alone, unsorted, reversed, with 0 to 500 pads on either side, long enough for each kernel of a QRNN; with the lengths 11, 6, 5 that fastai v2 lost words of"
+    model = small_clas(config=dict(**kind, bidir=bidir))
+    docs = docs_of(11, 6, 5, 400, 1)
     alone = torch.cat([model(d[None])[0] for d in docs])
     for extra in (0, 1, 37, 500):
         for left in (True, False):
@@ -205,10 +208,11 @@ def test_class_depends_on_document_alone(bidir):
     torch.testing.assert_close(model(rows(docs[:3], False))[0], alone[:3], atol=1e-6, rtol=0)
 
 
+@kinds
 @pytest.mark.parametrize('sl', [1399, 1400, 1401, 5000])
-def test_max_len_is_exact(sl):
+def test_max_len_is_exact(kind, sl):
     "Check 18: exactly the last 1,400 words are pooled"
-    model = small_clas(bptt=70, max_len=1400)
+    model = small_clas(bptt=70, max_len=1400, config=kind)
     doc = docs_of(sl)[0][None]
     with torch.no_grad():
         scores, _, outs = model(doc)

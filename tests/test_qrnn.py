@@ -7,7 +7,7 @@ from torch import nn
 
 import textnb.models.qrnn as Q
 from test_learner import clas_data, lm_data, v1_files
-from test_models import docs_of, golden, loaded, rows
+from test_models import docs_of, golden, loaded
 from textnb.all import *
 from textnb.learner import encoder_of
 from textnb.models import *
@@ -253,53 +253,14 @@ def test_groups_and_dropouts(bidir):
     drops = [way[0].linear for rnn in enc.rnns for way in rnn.ways]
     assert len(drops)==(4 if bidir else 2) and all(isinstance(d, WeightDropout) and d.weight_p==cfg['weight_p']/2 for d in drops)
     assert [enc.hidden_dps[0].p, enc.input_dp.p, enc.encoder_dp.embed_p]==[cfg['hidden_p']/2, cfg['input_p']/2, cfg['embed_p']/2]
+    with_zoneout = get_text_classifier(AWD_LSTM, 30, 2, config=dict(**SMALL, bidir=bidir, zoneout_p=.3), drop_mult=.5)[0].module
+    assert [way[0].zoneout for rnn in with_zoneout.rnns for way in rnn.ways]==[.15]*len(drops)
+    with pytest.raises(ValueError, match='add qrnn=True'): get_language_model(AWD_LSTM, 30, dict(zoneout_p=.3))
     drop = WeightDropout(nn.Linear(20, 30), .5, ['weight'])
     assert 200<(drop.dropped_weights()['weight']==0).sum()<400
 
 
 # ---- the encoder
-
-@settings(max_examples=25, deadline=None)
-@given(st.lists(st.integers(1, 25), min_size=1, max_size=6), st.integers(1, 9), st.integers(1, 30), st.booleans(), st.integers(0, 9), st.booleans(), st.booleans())
-def test_padding_never_matters(lens, bptt, max_len, left, extra, bidir, grad):
-    "Checks 17 and 18, law 3: a row's states are those of its document alone, exactly the last `max_len` of them, zero behind"
-    torch.manual_seed(1)
-    enc = AWD_LSTM(30, **SMALL, bidir=bidir).eval()
-    docs = docs_of(*lens)
-    with torch.set_grad_enabled(grad):
-        raws, outs, mask = MultiBatchEncoder(bptt, max_len, enc)(rows(docs, left, extra))
-        for i, d in enumerate(docs):
-            n = min(len(d), max_len)
-            assert (~mask[i]).sum()==n and mask[i, n:].all()
-            for got, expect in zip([*raws, *outs], enc(d[None])[0]+enc(d[None])[1]):
-                torch.testing.assert_close(got[i, :n], expect[0, -n:], atol=1e-6, rtol=0)
-                assert (got[i, n:]==0).all()
-
-
-@pytest.mark.parametrize('bidir', [False, True])
-def test_class_depends_on_document_alone(bidir):
-    "Check 17: alone, unsorted, with 0 to 500 pads on either side, and long enough for each kernel"
-    torch.manual_seed(0)
-    model = get_text_classifier(AWD_LSTM, 30, 3, bptt=3, config=dict(**SMALL, bidir=bidir)).eval().requires_grad_(False)
-    docs = docs_of(11, 6, 5, 400, 1)
-    alone = torch.cat([model(d[None])[0] for d in docs])
-    for extra in (0, 1, 37, 500):
-        for left in (True, False):
-            torch.testing.assert_close(model(rows(docs, left, extra))[0], alone, atol=1e-6, rtol=0)
-            torch.testing.assert_close(model(rows(docs[::-1], left, extra))[0].flip(0), alone, atol=1e-6, rtol=0)
-            with torch.no_grad(): torch.testing.assert_close(model(rows(docs, left, extra))[0], alone, atol=1e-6, rtol=0)
-
-
-@pytest.mark.parametrize('sl', [1399, 1400, 1401, 5000])
-def test_max_len_is_exact(sl):
-    "Check 18: exactly the last 1,400 words are pooled"
-    torch.manual_seed(0)
-    model, doc = get_text_classifier(AWD_LSTM, 30, 3, config=SMALL).eval(), docs_of(sl)[0][None]
-    with torch.no_grad():
-        outs, whole = model(doc)[2], model[0].module(doc)[1][-1]
-    assert outs[-1].shape[1]==min(sl, 1400)
-    torch.testing.assert_close(outs[-1], whole[:, -1400:], atol=1e-6, rtol=0)
-
 
 def test_encoder_is_pure():
     "Law 4: the encoder keeps nothing, changes no state it is given, and rows of a state can be forked; words may come as vectors"
