@@ -673,7 +673,7 @@ def test_bad_questions(learn, learners):
             (dict(by='page'), ValueError, "not by 'page'"), (dict(contrast='x'), IndexError, "no class 'x'")]:
         with pytest.raises(error) as e: attribute(learn, 'a film', **kw)
         assert words in str(e.value) and '\n' not in str(e.value)
-    with pytest.raises(ValueError, match='Transformer has no method .lrp.'): attribute(learners('Transformer'), 'a', 'lrp')
+    with pytest.raises(ValueError, match='Transformer has no method .running difference.'): attribute(learners('Transformer'), 'a', 'running')
     for bad in (None, 3, b'x', ['a'], ('a',1), ()):
         with pytest.raises(TypeError, match='must be a str'): attribute(learn, bad)
 

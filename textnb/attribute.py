@@ -451,7 +451,7 @@ class Method:
     pieces:bool=False # does it ask about each piece of the text, so that long ones go by sentence?
 
 attribution_methods,_aliases = {},{}
-_homes = ['textnb.perturb','textnb.running','textnb.lrp']
+_homes = ['textnb.perturb','textnb.running','textnb.lrp','textnb.attention_lrp']
 
 def register_method(
     name:str, # how to ask for it

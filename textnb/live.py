@@ -260,7 +260,7 @@ def update(self:LiveText,
 )->LiveRecord: # prediction, running prediction and attribution
     "Read what is new in `text`, and explain it"
     start,learn = time.perf_counter(),self.learn
-    name = method_named(learn, method or ('gradient x input' if cannot_unroll(learn.model) else 'lrp'))
+    name = method_named(learn, method or ('lrp' if 'lrp' in methods_of(learn) else 'gradient x input'))
     ask = (learn, text, class_id, target or attribution_methods[name].target, contrast)
     why = self.why or (f'the text has more than {self.max_tokens} tokens' if len(learn.data.encode(text))>self.max_tokens else None)
     with self._lock, nullcontext() if why else one_thread(), torch.no_grad():

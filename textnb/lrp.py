@@ -296,7 +296,7 @@ def cannot_unroll(
 )->str: # the reason, or None
     "Why `model` cannot be unrolled"
     enc = encoder_of(model)
-    if not isinstance(enc, AWD_LSTM): return 'LRP knows the layers of AWD_LSTM (LSTM and QRNN) and no others'
+    if not isinstance(enc, AWD_LSTM): return 'step by step go the layers of AWD_LSTM (LSTM and QRNN), and no others'
     if enc.bidir: return 'step by step goes only what reads one way, and this model reads both ways'
 
 # %% ../nbs/40a_lrp.ipynb #3bdc6e0c
