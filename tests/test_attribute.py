@@ -300,7 +300,7 @@ def test_same_function(tmp_path, arch):
     for n in (1,2,69,70,71,1400,1401,2000):
         text = ' '.join(np.random.default_rng(n).choice(words, n-1))
         assert len(l.data.encode(text))==n
-        for kw in (dict(method='gxi'), dict(method='v1')) if n<100 else (dict(method='gxi'),):
+        for kw in (dict(method='gxi'), dict(method='v1'), dict(method='lrp')) if n<100 else (dict(method='gxi'),):
             a,p = attribute(l, text, target='prob', **kw),l.predict(text)[2]
             q = Question(l, text)
             with torch.no_grad(): mine = class_scores(l.model.eval(), q.vectors[None])[0].softmax(-1)
@@ -337,7 +337,7 @@ def test_gpu(learners, arch):
     l = learners(arch)
     g = copy.copy(l)
     g.model = copy.deepcopy(l.model).cuda()
-    for m in ('v1','gxi','ig','occlusion','shapley','smoothgrad'):
+    for m in ('v1','gxi','ig','occlusion','shapley','smoothgrad','lrp'):
         a,b = (attribute(o, 'the great film was a story', m, class_id=1) for o in (l,g))
         assert np.allclose(a.scores, b.scores, atol=1e-3*max(1, np.abs(a.scores).max())), m
 
