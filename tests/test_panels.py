@@ -2,6 +2,7 @@
 import asyncio
 import json
 import re
+import sys
 import types
 from html.parser import HTMLParser
 
@@ -41,9 +42,11 @@ def learner(tmp, **kwargs):
 @pytest.fixture(scope='module')
 def learn(tmp_path_factory): return learner(tmp_path_factory.mktemp('learn'))
 
-@pytest.fixture
-def clean():
-    "The test leaves no widget behind that it did not find"
+@pytest.fixture(params=['core', 'ui'])
+def clean(request, monkeypatch):
+    "E1: with the extra `ui` and without; and the test leaves no widget behind that it did not find"
+    if request.param=='core': monkeypatch.setitem(sys.modules, 'anywidget', None)
+    else: pytest.importorskip('anywidget')
     from ipywidgets.widgets.widget import _instances
     before = set(_instances)
     yield
@@ -265,9 +268,12 @@ def test_state_survives(tmp_path, clean):
         with pytest.raises(ValueError, match='no state of a Count'): Count().restore(tmp_path/'bad.json')
 
 def test_core_widgets_only(learn, clean):
-    "E1, E2: widgets of the core set, none of them an Output, and HTML that asks for nothing from elsewhere"
+    "E1, E2: widgets of the core set (and, with the extra, the one that draws nothing), none of them an Output, and HTML that asks for nothing from elsewhere"
     for p in AttentionPanel(learn, 'a great film'), MethodBench(learn, 'a great film', methods=['lrp']):
         ws = list(frame._family(p.widget))
+        more = [w for w in ws if type(w).__name__=='Picker']
+        assert len(more)==(isinstance(p, AttentionPanel) and sys.modules.get('anywidget', 0) is not None)
+        ws = [w for w in ws if w not in more]
         assert {w._model_module for w in ws}<={'@jupyter-widgets/base', '@jupyter-widgets/controls'}
         assert not [w for w in ws if type(w).__name__=='Output']
         for w in ws:
@@ -312,7 +318,7 @@ def test_every_choice(learn, clean):
     "Each method, target, view and map draws; what one chooses is in the caption"
     p = AttentionPanel(learn, 'two people in one awful night')
     p.widget
-    for k in 'method', 'target', 'baseline', 'view', 'cmap', 'explained':
+    for k in 'method', 'target', 'baseline', 'view', 'cmap', 'sign', 'explained', 'token':
         for _,v in p.choices(p.state)[k]:
             p._controls[k].value = v
             assert p.error is None, (k, v, p.error)
@@ -321,6 +327,68 @@ def test_every_choice(learn, clean):
     assert p.state['record'].baseline=='mean' and frame.esc(p.state['record'].caption()) in p.to_html()
     p.send('explained', 'neg').send('rival', 'pos')
     assert p.error is None and 'neg and not pos' in p.to_html()
+
+def test_gamma_and_sign(learn, clean, monkeypatch, tmp_path):
+    "C1: gamma and sign change the drawing, its legend and its pictures, ask the model nothing, leave the numbers as they are, and are kept"
+    p = AttentionPanel(learn, 'two people in one awful night, a great film')
+    before,html = {k: f() for k,(_,f) in p.files().items()},p.to_html()
+    monkeypatch.setattr(p, 'work', lambda state: 1/0)
+    p.widget
+    p._controls['gamma'].value = .25
+    p._controls['sign'].value = 'against'
+    after = {k: f() for k,(_,f) in p.files().items()}
+    assert p.error is None and p.to_html()!=html and 'drawn: against only, gamma 0.25' in p.to_html()
+    assert {k for k in after if after[k]==before[k]}=={'.csv', '.json'}
+    scored = lambda s: re.findall(r'<span title="([+-][\d.]+)"(?: style="background-color:(#\w+))?', s.split('tnb-text">')[1].split('</div>')[0])
+    assert [t for t,_ in scored(p.to_html())]==[t for t,_ in scored(html)]
+    assert {float(t)<0 for t,bg in scored(p.to_html()) if bg}=={True} and {float(t)>0 for t,bg in scored(html) if bg}=={True, False}
+    top = np.abs(p.state['record'].words().scores).max()
+    assert all(f'>-{top*x**4:.3g}<' in p.to_html() for x in (1, .75, .5, .25))
+    p.save(tmp_path/'p.json')
+    q = AttentionPanel(learn).restore(tmp_path/'p.json')
+    assert (q.state['gamma'], q.state['sign'])==(.25, 'against')
+    assert AttentionPanel(learn, p.state['text'], gamma=.25, sign='against').to_html()==p.to_html()
+    assert p.send('gamma', 1).send('sign', 'both').to_html()==html
+    assert 'gamma is a number' in str(p.send('gamma', 0).error)
+
+def test_a_method_without_signs(learn, clean):
+    "Where scores have no sign, the choice of one changes nothing"
+    p = AttentionPanel(learn, 'two people in one awful night', 'gradient norm')
+    html = p.to_html()
+    assert p.send('sign', 'against').to_html()==html
+
+@pytest.mark.parametrize('view', ['words', 'tokens', 'sentences'])
+def test_without_a_piece(learn, clean, view):
+    "Each piece that can be chosen is the one that is taken out; the explanation is not computed again, and another text forgets the choice"
+    p = AttentionPanel(learn, 'two people. In one awful night, a great film', 'occlusion', view=view)
+    p.widget
+    a,calls = p.state['record'],[]
+    p.live.update = lambda *args, **kwargs: calls.append(args)
+    rows = a if view=='tokens' else a.words() if view=='words' else a.sentences()
+    groups = rows.details.get('groups', [[i] for i in range(len(a.tokens))])
+    assert [k for _,k in p.choices(p.state)['token']]==[-1, *range(len(rows.tokens))]
+    for i,g in enumerate(groups):
+        p._controls['token'].value = i
+        assert p.error is None and calls==[]
+        gone = [t for t in g if a.tokens[t]!='xxbos']
+        if not gone: continue
+        want = learn.predict_ids([np.delete(a.ids, gone)])[0][a.target].item()
+        np.testing.assert_allclose(p.state['check']['after'], want, atol=1e-5)
+        on = re.search(r'data-pick="(\d+)" class="tnb-on">([^<]+)<', p.to_html())
+        assert int(on[1])==i and (on[2] in rows.tokens[i] or view=='tokens')
+    assert p.send('token', -1).state['check'] is None and 'class="tnb-on">' not in p.to_html().split('tnb-text')[1].split('</div>')[0]
+    del p.live.update
+    p.send('token', 1).send('text', 'a film')
+    assert p.state['token']==-1 and p.error is None and 'no piece 99' in str(p.send('token', 99).error)
+
+def test_the_choice_of_a_long_text(learn, clean):
+    "The menu holds the strongest hundred pieces, and the one that was chosen"
+    p = AttentionPanel(learn, 'the film was a great story '*40)
+    ks = [k for _,k in p.choices(p.state)['token']]
+    assert len(ks)==101
+    other = next(i for i in range(200) if i not in ks)
+    p.widget
+    assert p.send('token', other).error is None and p._controls['token'].value==other
 
 def test_the_baseline_follows_the_method(learn):
     "A12: a baseline that a method does not know is replaced by one that it does"
@@ -381,7 +449,7 @@ def test_weights_that_are_nan(tmp_path, clean):
 def test_reducer_is_pure(learn):
     "Law 9: reducing changes no state, and the same events give the same state"
     p = AttentionPanel(learn, 'a film')
-    events = [('text', 'x'), ('method', 'occlusion'), ('baseline', 'pad'), ('files', None), ('view', 'tokens'), ('explained', 'neg'), ('numbers', True)]
+    events = [('token', 1), ('gamma', .5), ('sign', 'for'), ('text', 'x'), ('method', 'occlusion'), ('baseline', 'pad'), ('files', None), ('view', 'tokens'), ('explained', 'neg'), ('numbers', True)]
     def run(s):
         for e in events: s = reduce_attention(s, e)
         return s

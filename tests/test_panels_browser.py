@@ -2,6 +2,7 @@
 import re
 import signal
 import sys
+from importlib.util import find_spec
 from urllib.request import urlopen
 
 import numpy as np
@@ -91,12 +92,21 @@ def test_typing_and_keyboard(open_panel, model):
     expect(page.locator('.tnb-panel').first).to_contain_text('for neg')
     for label in 'Rather than', 'Method', 'Target', 'Baseline', 'Shade', 'Colours': page.keyboard.press('Tab')
     page.keyboard.press('Tab')
+    for _ in range(3): page.keyboard.press('ArrowDown')
+    expect(page.locator('.tnb-panel').first).to_contain_text('drawn: strength alone')
+    page.keyboard.press('Tab')
+    for _ in range(2): page.keyboard.press('ArrowDown')
+    expect(page.locator('.tnb-panel').first).to_contain_text('drawn: strength alone, gamma 0.5')
+    page.keyboard.press('Tab')
+    page.keyboard.press('ArrowDown')
+    expect(page.locator('.tnb-panel').first).to_contain_text('is a mark of the document')
+    page.keyboard.press('Tab')
     page.keyboard.press('Space')
     expect(page.get_by_text('Scores, piece by piece')).to_be_visible()
     page.keyboard.press('Tab')
     page.keyboard.press('Enter')
     expect(page.get_by_role('link', name='attention.csv')).to_be_visible()
-    page.keyboard.press('Tab')
+    for _ in range(1+page.locator('.tnb-text [tabindex="0"]').count()): page.keyboard.press('Tab')
     with page.expect_download() as d: page.keyboard.press('Enter')
     assert d.value.suggested_filename=='attention.html'
 
@@ -165,5 +175,11 @@ def test_jupyterlab(chromium, watched, model, tmp_path):
         page.locator('.tnb-panel textarea').wait_for(timeout=60_000)
         page.locator('.tnb-panel textarea').fill('an awful film')
         expect(spans(page)).to_have_text(['an', 'awful', 'film'])
+        if find_spec('anywidget'):
+            page.get_by_role('option', name='an, ').focus()
+            page.keyboard.press('ArrowRight')
+            page.keyboard.press('Enter')
+            expect(page.locator('.tnb-text .tnb-on')).to_have_text('awful')
+            expect(page.locator('.tnb-text .tnb-on')).to_be_focused()
         page.goto('about:blank')
     finally: stop(p)

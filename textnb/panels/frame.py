@@ -9,7 +9,7 @@ __all__ = ['STYLE', 'PANELS', 'set_key', 'visible', 'word_style', 'shading', 'te
            'sparkline', 'whole_page', 'data_link', 'Panel', 'error_html', 'open_panel', 'page_files', 'page_command']
 
 # %% ../../nbs/42_panels.ipynb #bb78e1d1
-import asyncio, base64, inspect, json, os, sys, time, traceback
+import asyncio, base64, inspect, json, math, os, sys, time, traceback
 from pathlib import Path
 from fastcore.basics import patch
 
@@ -29,14 +29,18 @@ def set_key(
 
 # %% ../../nbs/42_panels.ipynb #90d43e72
 _line,_soft = 'var(--jp-border-color1, #8886)','var(--jp-layout-color2, #8882)'
+_vscode = ':is([data-vscode-theme-kind],.cell-output-ipywidget-background) .tnb-panel .tnb'
 STYLE = f'''<style>
-.tnb{{color:var(--jp-content-font-color1, inherit);font-family:var(--jp-content-font-family, system-ui, sans-serif);font-size:14px;line-height:1.5}}
+.tnb{{color:var(--jp-content-font-color1, inherit);font-family:var(--jp-content-font-family, system-ui, sans-serif);font-size:14px;line-height:1.5;print-color-adjust:exact;-webkit-print-color-adjust:exact}}
+{_vscode}{{background:#ffffff;color:#1f1f1f}}
+.tnb a{{color:inherit}}
 .tnb h3{{font-size:17px;font-weight:600;margin:0 0 2px;color:inherit}}
 .tnb h4{{font-size:13px;font-weight:600;margin:14px 0 4px;color:inherit}}
 .tnb p{{margin:4px 0}}
 .tnb .tnb-note{{font-size:13px}}
 .tnb .tnb-text{{font-size:16px;line-height:2;overflow-wrap:anywhere;white-space:pre-wrap;margin:6px 0}}
 .tnb .tnb-text span{{padding:2px 1px;border-radius:3px}}
+.tnb .tnb-text .tnb-on{{box-shadow:0 0 0 1.5px #ffffff,0 0 0 3px #000000}}
 .tnb .tnb-grid{{display:flex;flex-wrap:wrap;gap:4px 28px;align-items:flex-start}}
 .tnb .tnb-grid>*{{flex:1 1 260px;min-width:0}}
 .tnb table{{border-collapse:collapse;margin:4px 0;font-size:13px;color:inherit;background:transparent}}
@@ -84,15 +88,19 @@ def shading(
     titles:list=None, # a tooltip for each; default its score
     sep:str=' ', # between two pieces; '' for the parts of a text with its own blanks and line breaks
     least:float=.05, # scores smaller than this are not shown by the default colours
+    signed:bool=None, # can there be scores below 0? By default if there are
+    picks:list=None, # a number for each piece by which it can be chosen, or None
+    on:int=None, # the number of the one that is chosen
 )->str: # HTML
     "The `pieces` on backgrounds that show their `scores`"
-    signed = any(s<0 for s in scores if s is not None)
+    if signed is None: signed = any(s<0 for s in scores if s is not None)
     def span(i, t, s):
         if s is None: return esc(t)
-        s,style,t = float(s),'',esc(t) if sep=='' else visible(t)
+        s,style,t,k = float(s),'',esc(t) if sep=='' else visible(t),picks[i] if picks else None
         if cmap is not None or abs(s)>=least: style = word_style(s, cmap, signed)
         if s<=-least: style += ';text-decoration:underline dotted 2px;text-underline-offset:3px'
-        return f'<span title="{esc(titles[i]) if titles else f"{s:+.3f}"}"{style and f""" style="{style}" """.rstrip()}>{t}</span>'
+        pick = '' if k is None else f' data-pick="{k}"'+' class="tnb-on"'*(k==on)
+        return f'<span title="{esc(titles[i]) if titles else f"{s:+.3f}"}"{style and f""" style="{style}" """.rstrip()}{pick}>{t}</span>'
     return f'<div class="tnb-text">{sep.join(span(i, t, s) for i,(t,s) in enumerate(zip(pieces, scores, strict=True)))}</div>'
 
 # %% ../../nbs/42_panels.ipynb #604f2368
@@ -119,14 +127,18 @@ def legend(
     signed:bool=True, # are there scores below 0?
     cmap=None, # colour map of the scores, as `shade` takes it
     unit:str='', # unit of the scores
+    gamma:float=1., # a score `s` is drawn as |s|**gamma
+    ends:tuple=None, # the part of the scale that is used, by default all of it: (-1, 1), or (0, 1) without a sign
 )->str: # HTML
     "A strip of the colours with its ends in numbers"
-    xs = [-1,-.5,0,.5,1] if signed else [0,.25,.5,.75,1]
+    a,b = ends or (-1 if signed else 0,1)
+    def number(x): return math.copysign(abs(x)**(1/gamma)*top, x) if x else 0.
     def block(x):
         line = ';text-decoration:underline dotted 2px' if x<0 else ''
-        return f'<span style="{word_style(x, cmap, signed)};padding:1px 8px{line}">{x*top:{"+" if signed and x else ""}.3g}</span>'
-    lo,hi = ('against ',' for') if signed else ('less ',' more')
-    return f'<div class="tnb-note" role="img" aria-label="Scale from {-top if signed else 0:.3g} to {top:.3g} {esc(unit)}">{lo}{"".join(map(block, xs))}{hi} {esc(unit)}</div>'
+        return f'<span style="{word_style(x, cmap, signed)};padding:1px 8px;display:inline-block{line}">{number(x):{"+" if signed and x else ""}.3g}</span>'
+    lo,hi = ('against ' if a<0 else 'nothing ',' for' if b>0 else ' nothing') if signed else ('less ',' more')
+    strip = ''.join(block(a+i*(b-a)/4) for i in range(5))
+    return f'<div class="tnb-note" role="img" aria-label="Scale from {number(a):.3g} to {number(b):.3g} {esc(unit)}">{lo}{strip}{hi} {esc(unit)}</div>'
 
 # %% ../../nbs/42_panels.ipynb #3ddea1b2
 def bars(
@@ -558,7 +570,7 @@ def page_command(
 )->tuple: # command, and the variables of its environment
     "How to start Voila on `folder`, on this machine only"
     cmd = [sys.executable, '-m', 'voila', str(folder/'panel.ipynb' if one else folder), '--template=textnb', f'--theme={theme}', '--Voila.ip=127.0.0.1']
-    cmd += [f'--VoilaConfiguration.extension_allowlist={o}' for o in ('@jupyter-widgets/jupyterlab-manager','@voila-dashboards/widgets-manager8')]
+    cmd += [f'--VoilaConfiguration.extension_allowlist={o}' for o in ('@jupyter-widgets/jupyterlab-manager','@voila-dashboards/widgets-manager8','anywidget')]
     cmd += [f'--port={port}', '--Voila.port_retries=0', *([] if browser else ['--no-browser'])]
     old = os.environ.get('JUPYTER_PATH')
     return cmd,{**os.environ, 'JUPYTER_PATH':os.pathsep.join([str(Path(folder)/'share'), *([old] if old else [])])}
