@@ -113,7 +113,7 @@ def test_contrast_of_shaded_words(cmap):
     "E3: every shaded word can be read on a light and on a dark page, whatever its score and the colour map"
     for s in np.linspace(-1, 1, 201):
         bg,fg = re.fullmatch(r'background-color:(#\w+);color:(#\w+|inherit)', frame.word_style(float(s), cmap)).groups()
-        for page,text in ('#ffffff', '#212121'), ('#212121', '#ffffff'), ('#111111', '#ffffff'):
+        for page,text in ('#ffffff', '#212121'), ('#212121', '#ffffff'), ('#111111', '#ffffff'), ('#1e1e1e', '#d4d4d4'), ('#383838', '#d5d5d5'):
             x = int(bg[7:], 16)/255 if len(bg)==9 else 1.
             mixed = '#'+''.join(f'{round(x*a+(1-x)*b):02x}' for a,b in zip(rgb(bg), rgb(page)))
             assert contrast(mixed, text if fg=='inherit' else fg)>=4.5, (s, page)

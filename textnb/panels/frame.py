@@ -78,8 +78,8 @@ def word_style(
     "Background and text colour of a word"
     bg,fg = shade(s, cmap, signed)
     if cmap is not None or abs(s)>=.7: return f'background-color:{bg};color:{fg}'
-    end = shade(1 if s>=0 else -1)[0]
-    return f'background-color:{end}{round(abs(s)*255):02x};color:inherit'
+    end,most = shade(1 if s>=0 else -1)[0],.75 if s>=0 else .55
+    return f'background-color:{end}{round(abs(s)*most*255):02x};color:inherit'
 
 def shading(
     pieces:list, # words or parts of a text
