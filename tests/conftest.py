@@ -28,7 +28,7 @@ def watched(browser):
         ctx.route(lambda u: not u.startswith(('data:', 'blob:', 'about:')) and u.split('/')[2]!=host, outside)
         page.on('pageerror', lambda e: bad.append(f'{e}'))
         page.on('console', lambda m: m.type=='error' and bad.append(m.text))
-        page.goto(url)
+        page.goto(url, timeout=90_000)
         return page
     yield see
     for ctx in made:
