@@ -1,9 +1,11 @@
 "The frame of the panels, the attention panel and the method bench, without a browser"
 import asyncio
+import gc
 import json
 import re
 import sys
 import types
+import weakref
 from html.parser import HTMLParser
 
 import numpy as np
@@ -246,6 +248,15 @@ def test_registry_does_not_grow(monkeypatch, clean):
     assert p.widget is not None and len(_instances)-start==sizes[0]
     p.close()
     frame._cells.clear()
+
+def test_no_picker_is_kept(learn):
+    "E9: the widget of anywidget is gone with its panel"
+    pytest.importorskip('anywidget')
+    p = AttentionPanel(learn, 'a great film')
+    kept = [weakref.ref(w) for w in frame._family(p.widget) if type(w).__name__=='Picker']
+    p.close()
+    gc.collect()
+    assert [o() for o in kept]==[None]
 
 def test_two_panels_of_one_cell(monkeypatch, clean):
     "Panels made by the same run of a cell live side by side"

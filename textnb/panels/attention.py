@@ -57,7 +57,7 @@ def reduce_attention(
     k,v = event
     if k=='files': return {**state, 'links':True}
     if k=='gamma' and not (isinstance(v, (int,float)) and GAMMAS[0]<=v<=GAMMAS[1]): raise ValueError(f'gamma is a number from {GAMMAS[0]} to {GAMMAS[1]:.0f}, and not {v!r}')
-    if k=='token' and not (isinstance(v, int) and -1<=v<(len(_rows(state).tokens) if state['record'] else 0)): raise ValueError(f'there is no piece {v!r} to take out')
+    if k=='token' and not (isinstance(v, int) and -1<=v<(len(state['rows'].tokens) if state['rows'] else 0)): raise ValueError(f'there is no piece {v!r} to take out')
     state = {**set_key(state, event), 'links':False, **({'token':-1} if k in ('text','method','view') else {})}
     options = choices_of(state)
     if k in options and v not in [o for _,o in options[k]] and not (k in ('explained','rival') and state['is_lm']):
@@ -78,11 +78,10 @@ def drawn(
     return np.copysign(np.abs(s)**gamma, s)
 
 # %% ../../nbs/42a_attention_panel.ipynb #4ffa1b1c
-def _rows(state):
+def _rows(a, view):
     "The record as it is viewed: by word, by token, by sentence"
-    a = state['record']
-    if state['view']=='tokens' or 'groups' in a.details: return a
-    return a.words() if state['view']=='words' else a.sentences()
+    if view=='tokens' or 'groups' in a.details: return a
+    return a.words() if view=='words' else a.sentences()
 
 def _look(state, a):
     "Sign, whether colours have one, and the part of the scale that is used; a method without signs has strength alone"
@@ -99,7 +98,7 @@ def _shaded(state, a):
         row = {s[1]:i for s,i in sorted(((tuple(s),i) for i,s in enumerate(a.spans) if s), reverse=True)}
         picks = [None if s is None else row[e] for s,e in zip(scores, np.cumsum([len(o) for o in parts]))]
     titles = ['' if s is None else f'{s:+.3f}' for s in scores]
-    shown = [None if s is None else float(drawn(s, state['gamma'], sign)) for s in scores]
+    shown = [None if s is None else x for s,x in zip(scores, drawn(scores, state['gamma'], sign).tolist())]
     return shading(parts, shown, state['cmap'] or None, titles, ' ' if state['view']=='tokens' else '', signed=signed, picks=picks, on=state['token'])
 
 # %% ../../nbs/42a_attention_panel.ipynb #2b4ad18a
@@ -138,8 +137,8 @@ def render_attention(
     label = f'Probability of {names[on]} after each token'
     curve = f'<div><h4>{esc(label)}</h4>{sparkline(run, label, mark=.5)}</div>' if run else ''
     res = f'<div class="tnb-grid"><div><h4>Prediction</h4>{bars(names, probs, on)}</div>{curve}</div>'
-    if state['record'] is None: return f'{res}<p>computing {esc(state["method"])} …</p>'
-    a = _rows(state)
+    a = state['rows']
+    if a is None: return f'{res}<p>computing {esc(state["method"])} …</p>'
     top,(_,signed,ends) = float(np.abs(a.scores).max(initial=0)),_look(state, a)
     res += f'<h4>What each {esc(state["view"][:-1])} did</h4>{_shaded(state, a)}{legend(top, signed, state["cmap"] or None, gamma=state["gamma"], ends=ends)}'
     res += f'<p class="tnb-note">{esc(_caption(state, a))}</p>{_without(state, a)}'
@@ -151,8 +150,8 @@ def twin_attention(
     state:dict, # of an attention panel
 )->str: # HTML
     "The same for a page without Python, with the table folded away"
-    if state['record'] is None: return render_attention(state)
-    fold = f'<details><summary>The scores as a table</summary>{score_table(_rows(state))}</details>'
+    if state['rows'] is None: return render_attention(state)
+    fold = f'<details><summary>The scores as a table</summary>{score_table(state["rows"])}</details>'
     return render_attention({**state, 'numbers':False, 'links':False})+fold
 
 # %% ../../nbs/42a_attention_panel.ipynb #98ef566e
@@ -160,7 +159,7 @@ def attention_files(
     state:dict, # of an attention panel
 )->dict: # ending -> (MIME type, function that gives the content)
     "What can be downloaded"
-    a = _rows(state)
+    a = state['rows']
     page = lambda: whole_page('textnb: attention', f'{STYLE}<div class="tnb">{twin_attention(state)}</div>')
     sign,signed,_ = _look(state, a)
     look = drawn(a.scaled, state['gamma'], sign)
@@ -177,7 +176,7 @@ def say_attention(
     best = int(np.argmax(probs))
     said = f'{names[best]} {probs[best]:.3f} · {len(state["record"].tokens) if state["record"] else 0} tokens'
     c = state['check']
-    return said+(f' · {names[on]} {c["before"]:.3f} → {c["after"]:.3f} without {_rows(state).tokens[state["token"]]}' if c and state['record'] and state['token']>=0 else '')
+    return said+(f' · {names[on]} {c["before"]:.3f} → {c["after"]:.3f} without {state["rows"].tokens[state["token"]]}' if c and state['rows'] and state['token']>=0 else '')
 
 # %% ../../nbs/42a_attention_panel.ipynb #b2d73ffa
 class AttentionPanel(Panel):
@@ -204,7 +203,7 @@ class AttentionPanel(Panel):
         self.learn,self.facts,self.live,self.last = learn,panel_facts(learn),None if learn.data.is_lm else LiveText(learn),(None,None)
         method = quick_method(learn) if method is None else method_named(learn, method)
         state = dict(text=text, method=method, explained='', rival='', target='', baseline='', cmap=cmap or '', gamma=gamma, sign=sign, view=view, token=-1,
-            numbers=False, links=False, is_lm=learn.data.is_lm, facts=self.facts, bars=None, running=None, record=None, check=None)
+            numbers=False, links=False, is_lm=learn.data.is_lm, facts=self.facts, bars=None, running=None, record=None, rows=None, check=None)
         for e in (('method',method), ('explained',_class_name(learn, class_id)), ('rival',_class_name(learn, contrast)), ('target',target), ('baseline',baseline), ('view',view),
             ('gamma',gamma), ('sign',sign)):
             if e[1] is not None: state = reduce_attention(state, e)
@@ -243,14 +242,14 @@ def _explain(panel, state):
     if panel.live is None:
         a = attribute(panel.learn, text, method, **ask)
         return dict(bars=([a.target_name], [a.prob], 0), running=None, record=a)
-    if method not in QUICK: yield dict(_prediction(panel.live.update(text, k, quick_method(panel.learn)), panel.learn), record=None)
+    if method not in QUICK: yield dict(_prediction(panel.live.update(text, k, quick_method(panel.learn)), panel.learn), record=None, rows=None)
     r = panel.live.update(text, method=method, **ask)
     return dict(_prediction(r, panel.learn), record=r.attribution)
 
 def _check(learn, state):
     "The prediction without the piece that was chosen"
     if state['token']<0: return None
-    a,i = _rows(state),state['token']
+    a,i = state['rows'],state['token']
     ids,groups = pieces(learn, a)
     before,after = class_probs(learn, a, [ids, remove(learn, ids, groups[i])]).tolist()
     return dict(n=len(groups[i]), before=before, after=after)
@@ -261,7 +260,7 @@ def work(self:AttentionPanel, state):
     "What is new: the explanation, or what becomes of the prediction without a piece"
     key = [state[k] for k in ('text','method','explained','rival','target','baseline')]
     if self.last[0]!=key: self.last = key,(yield from _explain(self, state))
-    found = self.last[1]
+    found = {**self.last[1], 'rows':_rows(self.last[1]['record'], state['view'])}
     yield {**found, 'check':_check(self.learn, {**state, **found})}
 
 # %% ../../nbs/42a_attention_panel.ipynb #d4a8f169
@@ -271,8 +270,8 @@ def pieces_to_choose(
 )->list: # (what is shown, number) of each
     "The pieces that can be taken out"
     none,i = ('nothing',-1),state['token']
-    if state['record'] is None: return [none, *([(str(i+1),i)] if i>=0 else [])]
-    a = _rows(state)
+    a = state['rows']
+    if a is None: return [none, *([(str(i+1),i)] if i>=0 else [])]
     some = {*np.argsort(-np.abs(a.scores), kind='stable')[:most].tolist(), *([i] if i>=0 else [])}
     return [none, *((f'{k+1} {a.tokens[k]:.40} {a.scaled[k]:+.3f}',k) for k in sorted(some))]
 

@@ -76,10 +76,11 @@ def word_style(
     signed:bool=True, # are there scores below 0?
 )->str: # CSS
     "Background and text colour of a word"
+    if cmap is None and abs(s)<.7:
+        end,most = shade(1 if s>=0 else -1)[0],.75 if s>=0 else .55
+        return f'background-color:{end}{round(abs(s)*most*255):02x};color:inherit'
     bg,fg = shade(s, cmap, signed)
-    if cmap is not None or abs(s)>=.7: return f'background-color:{bg};color:{fg}'
-    end,most = shade(1 if s>=0 else -1)[0],.75 if s>=0 else .55
-    return f'background-color:{end}{round(abs(s)*most*255):02x};color:inherit'
+    return f'background-color:{bg};color:{fg}'
 
 def shading(
     pieces:list, # words or parts of a text
