@@ -42,6 +42,7 @@ from .lrp import lrp
 from .live import LiveText
 from .faithful import Faithfulness,faithfulness,infidelity,League,league,max_sensitivity,plant_words,randomisation_check
 from .surprisal import *
+from .edits import edits_frame,flip_class,hotflip,lm_words,propose
 from .interpret import *
 from .panels.frame import Panel,open_panel
 from .panels.attention import AttentionPanel
@@ -52,11 +53,12 @@ from .panels.writing import WritingPanel
 from .panels.beams import BeamPanel
 from .panels.units import find_units,UnitPanel,unit_values
 from .panels.heads import head_weights,HeadsPanel
+from .panels.edits import EditPanel
 from .doc import *
 
 # %% ../nbs/64_all.ipynb #749e954a
 __all__ = ['torch', 'nn', 'F', 'np', 'pd', 'Path', 'partial', 'sentence_groups', 'token_spans', 'word_groups', 'lrp', 'LiveText']
 __all__ += ['Faithfulness', 'faithfulness', 'infidelity', 'League', 'league', 'max_sensitivity', 'plant_words', 'randomisation_check']
-__all__ += ['Panel', 'open_panel', 'AttentionPanel', 'MethodBench', 'TopLossPanel', 'CleaningDesk', 'WritingPanel', 'BeamPanel', 'UnitPanel', 'HeadsPanel']
-__all__ += ['apply_edits', 'find_units', 'unit_values', 'head_weights']
+__all__ += ['Panel', 'open_panel', 'AttentionPanel', 'MethodBench', 'TopLossPanel', 'CleaningDesk', 'WritingPanel', 'BeamPanel', 'UnitPanel', 'HeadsPanel', 'EditPanel']
+__all__ += ['apply_edits', 'find_units', 'unit_values', 'head_weights', 'edits_frame', 'flip_class', 'hotflip', 'lm_words', 'propose']
 __all__ += [o for o in globals() if o[0]!='_' and o not in __all__]

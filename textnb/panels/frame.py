@@ -525,7 +525,7 @@ def files(self:Panel)->dict: # ending -> (MIME type, function that gives the con
 
 # %% ../../nbs/42_panels.ipynb #d6b35ab6
 PANELS = dict(attention='textnb.panels.attention:AttentionPanel', methods='textnb.panels.methods:MethodBench', writing='textnb.panels.writing:WritingPanel',
-    beams='textnb.panels.beams:BeamPanel', units='textnb.panels.units:UnitPanel', heads='textnb.panels.heads:HeadsPanel')
+    beams='textnb.panels.beams:BeamPanel', units='textnb.panels.units:UnitPanel', heads='textnb.panels.heads:HeadsPanel', edits='textnb.panels.edits:EditPanel')
 
 def open_panel(
     name:str, # one of `PANELS`
