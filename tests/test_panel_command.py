@@ -5,8 +5,8 @@ import pytest
 from textnb import cli
 from textnb.cli import free_port, main, table_panel
 from textnb.core import set_seed
-from textnb.data import TextClasDataBunch
-from textnb.learner import text_classifier_learner
+from textnb.data import TextClasDataBunch, TextLMDataBunch
+from textnb.learner import language_model_learner, text_classifier_learner
 from textnb.models.awd_lstm import AWD_LSTM
 from textnb.panels.frame import PANELS
 
@@ -19,6 +19,8 @@ def work(tmp_path_factory):
     set_seed(0)
     data = TextClasDataBunch.from_df(d, df, df, text_cols='text', label_cols='label', bs=4, min_freq=1)
     text_classifier_learner(data, AWD_LSTM, config=dict(emb_sz=8, n_hid=8, n_layers=1), pretrained=False, silent=True).export('model.tnb')
+    lm = TextLMDataBunch.from_df(d, df, df[:4], text_cols='text', bs=2, bptt=5, min_freq=1)
+    language_model_learner(lm, AWD_LSTM, config=dict(emb_sz=8, n_hid=8, n_layers=1), pretrained=False, silent=True).export('lm.tnb')
     (d/'broken.tnb').write_bytes((d/'model.tnb').read_bytes()[:500])
     return d
 
@@ -27,12 +29,15 @@ def work(tmp_path_factory):
     (['{d}/model.tnb', '--panel', 'magic'], "no panel 'magic'; there are: attention, methods, writing"),
     (['{d}/model.tnb', '--panel', 'writing'], "wants a model of the kind 'lm'"), (['{d}/model.tnb', '--panel', 'losses'], 'name it with --data FILE'),
     (['{d}/model.tnb', '--data', '{d}/test.csv'], '--data is for the panels losses and cleaning'),
+    (['{d}/lm.tnb', '--panel', 'edits'], "wants a model of the kind 'classifier'"), (['{d}/model.tnb', '--lm', '{d}/lm.tnb'], '--lm is for the panel edits'),
+    (['{d}/model.tnb', '--panel', 'edits', '--lm', 'nowhere.tnb'], 'no such file: nowhere.tnb'), (['{d}/model.tnb', '--panel', 'edits', '--lm', '{d}/test.csv'], 'test.csv'),
+    (['{d}/model.tnb', '--panel', 'edits', '--lm', '{d}/model.tnb'], "wants a language model, and {d}/model.tnb holds a 'classifier'; `textnb train-lm` writes one"),
     (['{d}/model.tnb', '--panel', 'cleaning', '--data', '{d}/test.csv', '--label-col', 'stars'], "no column 'stars'")])
 def test_refused(work, capsys, args, words):
     "One line that names the thing and the cure, and no server"
     assert main(['panel', *[a.format(d=work) for a in args]])==1
     err = capsys.readouterr().err
-    assert words in err and err.count('\n')==1
+    assert words.format(d=work) in err and err.count('\n')==1
 
 def test_without_voila(work, capsys, monkeypatch):
     "Voila is an extra: what to install is said"
@@ -58,6 +63,9 @@ def test_source(work, monkeypatch):
     space = {}
     exec(seen[0].replace('\nopen_panel', '\np = open_panel'), space)
     assert space['p'].state['text']==text and space['p'].error is None
+    assert main(['panel', str(work/'model.tnb'), '--panel', 'edits', '--lm', str(work/'lm.tnb'), '--text', text])==0
+    exec(seen[-1].replace('\nopen_panel', '\np = open_panel'), space)
+    assert space['p'].state['text']==text and space['p'].error is None and {o.how for o in space['p'].state['edits']}=={'lm'}
     for name in 'losses', 'cleaning':
         assert main(['panel', str(work/'model.tnb'), '--panel', name, '--data', str(work/'test.csv')])==0
         exec(seen[-1].replace('\ntable_panel', '\np = table_panel'), space)

@@ -593,12 +593,21 @@ def table_panel(
     return TopLossPanel(interp) if name=='losses' else CleaningDesk(interp, journal)
 
 # %% ../nbs/60_cli.ipynb #131fff53
+def _lm_file(args):
+    "The file of the language model whose words the panel `edits` proposes, if one was given"
+    if not args.lm: return
+    info = archive_info(args.lm)
+    if info.get('task')!='lm': raise CLIError(f"--lm wants a language model, and {args.lm} holds a {info.get('task') or info.get('kind')!r}; `textnb train-lm` writes one")
+    return str(Path(args.lm).resolve())
+
 def _panel_source(args):
     "The code of the page"
+    if args.lm and args.panel!='edits': raise CLIError(f'--lm is for the panel edits, whose words a language model proposes; {args.panel} needs none')
     model = str(Path(args.model).resolve())
     if args.panel not in _tables:
         if args.data: raise CLIError(f"--data is for the panels {' and '.join(_tables)}; {args.panel} shows one text (--text)")
-        return f'from textnb.panels.frame import open_panel\nopen_panel({args.panel!r}, {model!r}{f", text={args.text!r}" if args.text else ""})'
+        more = ''.join(f', {k}={v!r}' for k,v in dict(text=args.text, lm=_lm_file(args)).items() if v)
+        return f'from textnb.panels.frame import open_panel\nopen_panel({args.panel!r}, {model!r}{more})'
     if not args.data: raise CLIError(f'the panel {args.panel} shows a labelled table; name it with --data FILE')
     df,data = read_table(args.data),str(Path(args.data).resolve())
     cols = pick_col(df, args.text_col, _text_names, '--text-col'),pick_col(df, args.label_col, _label_names, '--label-col')
@@ -614,7 +623,7 @@ def cmd_panel(
     if not Path(args.model).is_file(): raise CLIError(f'no such file: {args.model} (a model is written by `textnb train` or `textnb demo`)')
     info = archive_info(args.model)
     if info.get('kind')!='learner': raise CLIError(f"{args.model} holds a {info.get('kind')}, and not a single model that can predict; `textnb train` writes one")
-    wants = {**dict.fromkeys(_writers, 'lm'), **dict.fromkeys(('methods',*_tables), 'classifier')}.get(args.panel, info['task'])
+    wants = {**dict.fromkeys(_writers, 'lm'), **dict.fromkeys(('methods','edits',*_tables), 'classifier')}.get(args.panel, info['task'])
     if wants!=info['task']: raise CLIError(f"the panel {args.panel} wants a model of the kind {wants!r}, and {args.model} holds a {info['task']!r}")
     source = _panel_source(args)
     for m in 'voila','ipykernel':
@@ -942,11 +951,12 @@ def _add_explain(sub):
 def _add_panel(sub):
     p = _command(sub, 'panel', cmd_panel, 'open a live panel in the browser: type, and the shading follows',
         'Open a live panel for a model as a web page on this machine. Needs Voila: pip install "textnb[panels]". Ctrl-C ends it.',
-        '  textnb panel model.tnb\n  textnb panel model.tnb --text "a wonderful cast, wasted" --theme dark\n  textnb panel model.tnb --panel methods --no-browser --port 9000\n  textnb panel model.tnb --panel losses --data test.csv\n  textnb panel lm/lm.tnb --panel writing')
+        '  textnb panel model.tnb\n  textnb panel model.tnb --text "a wonderful cast, wasted" --theme dark\n  textnb panel model.tnb --panel methods --no-browser --port 9000\n  textnb panel model.tnb --panel losses --data test.csv\n  textnb panel lm/lm.tnb --panel writing\n  textnb panel model.tnb --panel edits --lm lm/lm.tnb')
     p.add_argument('model', help='a model written by `textnb train`, `textnb train-lm` or `textnb demo`')
     p.add_argument('--panel', default='attention', metavar='NAME', help='which panel (default %(default)s; a wrong name lists them all)')
     p.add_argument('--text', metavar='TEXT', help='the text to begin with')
     p.add_argument('--data', metavar='FILE', help='a labelled table, for the panels losses and cleaning')
+    p.add_argument('--lm', metavar='FILE', help='a language model whose words the panel edits proposes')
     _cols(p, label=True)
     p.add_argument('--port', type=_positive, metavar='N', help='port of the page (default: a free one)')
     p.add_argument('--no-browser', dest='browser', action='store_false', help='do not open a browser')
