@@ -39,9 +39,11 @@ from .attribute import *
 from .perturb import *
 from .running import *
 from .lrp import lrp
+from .attention_lrp import attention_lrp
 from .live import LiveText
 from .faithful import Faithfulness,faithfulness,infidelity,League,league,max_sensitivity,plant_words,randomisation_check
 from .surprisal import *
+from .memory import MemoryView,memory_view
 from .edits import edits_frame,flip_class,hotflip,lm_words,propose
 from .interpret import *
 from .panels.frame import Panel,open_panel
@@ -57,7 +59,7 @@ from .panels.edits import EditPanel
 from .doc import *
 
 # %% ../nbs/64_all.ipynb #749e954a
-__all__ = ['torch', 'nn', 'F', 'np', 'pd', 'Path', 'partial', 'sentence_groups', 'token_spans', 'word_groups', 'lrp', 'LiveText']
+__all__ = ['torch', 'nn', 'F', 'np', 'pd', 'Path', 'partial', 'sentence_groups', 'token_spans', 'word_groups', 'lrp', 'attention_lrp', 'LiveText', 'MemoryView', 'memory_view']
 __all__ += ['Faithfulness', 'faithfulness', 'infidelity', 'League', 'league', 'max_sensitivity', 'plant_words', 'randomisation_check']
 __all__ += ['Panel', 'open_panel', 'AttentionPanel', 'MethodBench', 'TopLossPanel', 'CleaningDesk', 'WritingPanel', 'BeamPanel', 'UnitPanel', 'HeadsPanel', 'EditPanel']
 __all__ += ['apply_edits', 'find_units', 'unit_values', 'head_weights', 'edits_frame', 'flip_class', 'hotflip', 'lm_words', 'propose']
