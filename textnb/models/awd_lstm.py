@@ -77,18 +77,21 @@ _packed = WeakIdKeyDictionary()
 
 def _stamp(w): return w.data_ptr(), w._version, w[::16].sum().item()
 
-def _pack(w_ih, w_hh):
-    "The two matrices in the order in which oneDNN multiplies; kept until one of them changes"
+def _pack(w_ih, w_hh, alone):
+    "The two matrices in the order in which oneDNN multiplies one row (`alone`) or several; kept until one of them changes"
     stamp = _stamp(w_ih),_stamp(w_hh)
-    if w_hh not in _packed or _packed[w_hh][0]!=stamp:
+    if w_hh not in _packed or _packed[w_hh][0]!=stamp: _packed[w_hh] = stamp,{}
+    kept = _packed[w_hh][1]
+    if alone not in kept:
+        shape = [1, 1 if alone else 10, w_ih.shape[1]]
         with torch.inference_mode(False), torch.no_grad():
-            _packed[w_hh] = stamp,torch.ops.mkldnn._reorder_mkldnn_rnn_layer_weight(w_ih, w_hh, w_hh.shape[1], False, True, False)
-    return _packed[w_hh][1]
+            kept[alone] = torch.ops.mkldnn._reorder_mkldnn_rnn_layer_weight(w_ih, w_hh, w_hh.shape[1], False, True, False, shape)
+    return kept[alone]
 
 # %% ../../nbs/11_awd_lstm.ipynb #f400e9c1
 def _lstm_packed(x, h, c, w_ih, w_hh, b_ih, b_hh):
     "PyTorch's CPU kernel on weights that are packed already"
-    w0,w1 = _pack(w_ih, w_hh)
+    w0,w1 = _pack(w_ih, w_hh, len(x)==1)
     xt,h,c = (o.contiguous() for o in (x.transpose(0,1), h, c))
     out,h,c,_ = torch.ops.aten.mkldnn_rnn_layer(xt, w0, w1, b_ih, b_hh, h, c, False, [], 2, w_hh.shape[1], 1, True, False, False, False)
     return out.transpose(0,1), h.view(c.shape), c
