@@ -146,10 +146,12 @@ def shaded_png(
 # %% ../nbs/39_shading.ipynb #49f9b5b9
 def _draw(ax, t, y, x, s, cmap, signed, kw):
     "Draw one word"
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Rectangle
     bg,fg = shade(s, cmap, signed)
-    ax.fill([x-.2,x+len(t)+.2,x+len(t)+.2,x-.2], [y-.42,y-.42,y+.42,y+.42], color=bg, lw=0)
-    if s<0: ax.plot([x,x+len(t)], [y+.38]*2, color=fg, lw=.8, ls=':')
-    for i,ch in enumerate(t): ax.text(x+i+.5, y, ch, color=fg, ha='center', **kw)
+    ax.add_artist(Rectangle((x-.2,y-.42), len(t)+.4, .84, color=bg, lw=0))
+    if s<0: ax.add_artist(Line2D([x,x+len(t)], [y+.38]*2, color=fg, lw=.8, ls=':'))
+    for i,part in [(0,t)] if t.isascii() else enumerate(t): ax.text(x+i+len(part)/2, y, part, color=fg, ha='center', **kw)
 
 def _lines(tokens, width):
     "Break `tokens` into lines of about `width` characters: (token, line, column) of each"
