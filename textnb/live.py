@@ -19,6 +19,7 @@ from torch import nn
 from .attribute import *
 from .attribute import _options, _record, long_text
 from .lrp import *
+from .lrp import _before
 from .running import *
 
 # %% ../nbs/40f_live.ipynb #d92276d4
@@ -37,27 +38,38 @@ def nothing(self:Head,
     return self.scores(x.new_zeros(3*x.shape[1]))
 
 # %% ../nbs/40f_live.ipynb #e32b12d0
-def _before(x, n): return torch.cat([x[:1]*0, x[:n-1]])
-
 @patch
 def states(self:LSTMSteps,
     trace:Trace, # of a text
     n:int, # its tokens
 )->list: # h and c, each (n, units)
     "The state before each token of the text"
+    self.complete(trace, n)
     return [_before(trace.h, n), _before(trace.c, n)]
 
+def _product(w, rows):
+    "The function h -> h@w.t(), made for about `rows` rows"
+    if w.numel()<2**20 or w.device.type!='cpu' or w.dtype!=torch.float32 or not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, '_reorder_linear_weight'):
+        return lambda h: h@w.t()
+    packed = torch.ops.mkldnn._reorder_linear_weight(w, rows)
+    return lambda h: torch.ops.mkldnn._linear_pointwise(h, packed, None, 'none', [], '')
+
 @patch
-def step(self:LSTMSteps,
-    x:torch.Tensor, # (rows, n_in) inputs, or (1, n_in) for all rows
-    h:torch.Tensor, # (rows, n) is overwritten
+def steps(self:LSTMSteps,
+    xs:list, # inputs of some steps: (rows, n_in), or (1, n_in) for all rows; a step has a row more than the one before
+    rows:int, # rows of the first step
+    h:torch.Tensor, # (rows, n) states, of as many rows as the last step has or more; overwritten
     c:torch.Tensor, # (rows, n) is overwritten
-)->torch.Tensor: # (rows, n) output
-    "One step of many rows, in place"
-    z = torch.addmm(torch.addmm(self.bias, x, self.w_ih), h, self.w_hh)
-    i,f,o = z[:,:3*self.n].sigmoid_().view(len(z), 3, self.n).unbind(1)
-    c.mul_(f).addcmul_(i, z[:,3*self.n:].tanh_())
-    return torch.mul(c.tanh(), o, out=h)
+)->list: # (rows, n) output of each step
+    "Some steps of many rows, in place"
+    if not hasattr(self, '_recur'): self._recur = _product(self.w_hh, 32)
+    res = []
+    for s,z in enumerate(torch.addmm(self.bias, torch.cat(xs), self.w_ih.t()).split([len(x) for x in xs]), rows):
+        i,f,u,o = torch.add(z, self._recur(h[:s])).view(s, 4, self.n).unbind(1)
+        cs = c[:s].mul_(f.sigmoid_()).addcmul_(i.sigmoid_(), u.tanh_())
+        res.append(cs.tanh().mul_(o.sigmoid_()))
+        h[:s] = res[-1]
+    return res
 
 # %% ../nbs/40f_live.ipynb #fdabf806
 @patch
@@ -69,15 +81,19 @@ def states(self:QRNNSteps,
     return [_before(trace.x, n), _before(trace.c, n)]
 
 @patch
-def step(self:QRNNSteps,
-    x:torch.Tensor, # (rows, n_in) inputs, or (1, n_in) for all rows
-    prev:torch.Tensor, # (rows, n_in) is overwritten
+def steps(self:QRNNSteps,
+    xs:list, # inputs of some steps: (rows, n_in), or (1, n_in) for all rows; a step has a row more than the one before
+    rows:int, # rows of the first step
+    prev:torch.Tensor, # (rows, n_in) the inputs before, of as many rows as the last step has or more; overwritten
     c:torch.Tensor, # (rows, n) is overwritten
-)->torch.Tensor: # (rows, n) output
-    "One step of many rows, in place"
-    u,f,o = self.gates(x.expand_as(prev), prev)
-    prev[:] = x
-    return c.addcmul_(f, u.tanh()-c)*o
+)->list: # (rows, n) output of each step
+    "Some steps of many rows, in place"
+    res = []
+    for s,x in enumerate(xs, rows):
+        u,f,o = self.gates(x.expand(s, -1), prev[:s])
+        prev[:s] = x
+        res.append(c[:s].addcmul_(f, u.tanh_().sub_(c[:s]))*o)
+    return res
 
 # %% ../nbs/40f_live.ipynb #4717e0c0
 class _Pools:
@@ -99,16 +115,18 @@ class _Pools:
 def without_each(self:Unrolled,
     traces:list, # of the text
     ids, # the text
+    block:int=256, # rows that go through a product together, if a step has no more
 )->torch.Tensor: # (tokens, classes)
     "The scores of the text without its first token, without its second, …"
     n,last = len(ids),traces[-1].h[:len(ids)]
     if n==1: return self.head.nothing(last)[None]
-    pools,words = _Pools(last, self.head.max_len),self.vectors(ids)
+    pools,words,s = _Pools(last, self.head.max_len),self.vectors(ids).split(1),1
     states = [l.states(t, n) for l,t in zip(self.layers, traces)]
-    for s in range(1, n):
-        x = words[s:s+1]
-        for l,state in zip(self.layers, states): x = l.step(x, *[o[:s] for o in state])
-        pools.add(s, x)
+    while s<n:
+        xs = words[s:s+max(1, block//(s+1))]
+        for l,state in zip(self.layers, states): xs = l.steps(xs, s, *state)
+        for i,x in enumerate(xs, s): pools.add(i, x)
+        s += len(xs)
     return self.head.scores(pools.pooled())
 
 # %% ../nbs/40f_live.ipynb #e640a38d

@@ -15,7 +15,7 @@ from torch import nn
 
 from .attribute import register_method
 from .learner import encoder_of, is_classifier
-from .models.awd_lstm import AWD_LSTM
+from .models.awd_lstm import AWD_LSTM,lstm
 from .models.qrnn import QRNN, QRNNLayer, forget_mult
 
 # %% ../nbs/40a_lrp.ipynb #dd873cf8
@@ -39,7 +39,7 @@ class Trace:
     def __init__(self,
         like:torch.Tensor, # gives type and device
         **widths:int, # name -> numbers of a step
-    ): self.data = {k:like.new_empty(0, n) for k,n in widths.items()}
+    ): self.data,self.done = {k:like.new_empty(0, n) for k,n in widths.items()},0
 
     def room(self,
         steps:int, # rows that will be needed
@@ -61,42 +61,80 @@ class Trace:
 
 # %% ../nbs/40a_lrp.ipynb #c332fa60
 def _full(w): return w.detach().to(torch.promote_types(w.dtype, torch.float32))
+def _before(x, n, start=0): return x[start-1:n-1] if start else torch.cat([torch.zeros_like(x[:1]), x[:n-1]])
 
 class LSTMSteps:
-    "The weights of an LSTM layer, packed to be run step by step"
+    "The weights of an LSTM layer, made ready for reading on and for the way back"
     def __init__(self,
-        w_ih:torch.Tensor, # (4n, n_in), in PyTorch's order of gates
-        w_hh:torch.Tensor, # (4n, n)
-        b_ih:torch.Tensor, # (4n,)
-        b_hh:torch.Tensor, # (4n,)
+        *weights:torch.Tensor, # w_ih (4n, n_in), w_hh (4n, n), b_ih (4n,), b_hh (4n,), in PyTorch's order of gates
     ):
-        self.n = n = w_hh.shape[1]
-        w_ih,w_hh,b_ih,b_hh = (_full(o) for o in (w_ih, w_hh, b_ih, b_hh))
-        def order(w): return torch.cat([w[:2*n],w[3*n:],w[2*n:3*n]])
-        self.bias,self.w_ih,self.w_hh = order(b_ih+b_hh),order(w_ih).t().contiguous(),order(w_hh).t().contiguous()
-        self.back_h,self.back_x = w_hh[2*n:3*n].t().contiguous(),w_ih[2*n:3*n].clone()
-    def new_trace(self)->Trace: return Trace(self.bias, **dict.fromkeys(('h','c','u','keep','let_in','let_out'), self.n)) # an empty trace of this layer
+        self.weights = [w if isinstance(w, nn.Parameter) and w.dtype==_full(w).dtype else nn.Parameter(_full(w), requires_grad=False) for w in weights]
+        self.w_ih,self.w_hh,b_ih,b_hh = (w.detach() for w in self.weights)
+        self.bias,self.n,(_,self.n_in) = b_ih+b_hh,self.w_hh.shape[1],self.w_ih.shape
+        candidate = slice(2*self.n, 3*self.n)
+        self.turned,self.back_h,self.back_x = self.w_hh.t().contiguous(),self.w_hh[candidate].t().contiguous(),self.w_ih[candidate]
+    def new_trace(self)->Trace: return Trace(self.bias, x=self.n_in, **dict.fromkeys(('h','c','u','keep','let_in','let_out'), self.n)) # an empty trace of this layer
 
 # %% ../nbs/40a_lrp.ipynb #a154a102
+@patch
+def read_steps(self:LSTMSteps,
+    trace:Trace, # is written from row `start` on
+    x:torch.Tensor, # (m, n_in) inputs
+    start:int=0, # steps already in `trace`
+):
+    "Read `x` on from step `start`, one step after the other"
+    n,end = self.n,start+len(x)
+    self.complete(trace, start)
+    trace.room(end)
+    z,hs,cs = torch.addmm(self.bias, x, self.w_ih.t()),trace.h[:end],trace.c[:end]
+    h,c = (hs[start-1],cs[start-1]) if start else (z.new_zeros(n),)*2
+    w = self.turned.t()
+    for g,h_new,c_new in zip(z.unbind(0), hs[start:].unbind(0), cs[start:].unbind(0)):
+        i,f,u,o = g.addmv_(w, h).view(4, n).unbind(0)
+        c = torch.mul(f.sigmoid_(), c, out=c_new).addcmul_(i.sigmoid_(), u.tanh())
+        h = torch.mul(c.tanh(), o.sigmoid_(), out=h_new)
+    self._keep(trace, start, *z.view(-1, 4, n).unbind(1))
+    trace.put(start, x=x)
+
+@patch
+def _keep(self:LSTMSteps, trace, start, i, f, u, o):
+    "Write what the way back needs, from gates, candidates and the memory in `trace`"
+    c = trace.c[start:start+len(u)]
+    trace.put(start, u=u, keep=f, let_in=i*ratio(u.tanh(), u), let_out=o*ratio(c.tanh(), c))
+    trace.done = start+len(u)
+
+# %% ../nbs/40a_lrp.ipynb #5b0d7e23
+@patch
+def complete(self:LSTMSteps,
+    trace:Trace, # of the forward reading
+    n:int, # steps that somebody asks for
+):
+    "Work out the memory and the gates of the first `n` steps, where they are not there yet"
+    start = trace.done
+    if start>=n: return
+    z = torch.addmm(self.bias, trace.x[start:n], self.w_ih.t()).addmm_(_before(trace.h, n, start), self.w_hh.t())
+    i,f,u,o = z.view(-1, 4, self.n).unbind(1)
+    i,f,o,c = i.sigmoid(),f.sigmoid(),o.sigmoid(),_before(trace.c, n, start)[0]
+    for new,keep,out in zip((i*u.tanh()).unbind(0), f.unbind(0), trace.c[start:n].unbind(0)): c = torch.addcmul(new, keep, c, out=out)
+    self._keep(trace, start, i, f, u, o)
+
 @patch
 def read(self:LSTMSteps,
     trace:Trace, # is written from row `start` on
     x:torch.Tensor, # (m, n_in) inputs
     start:int=0, # steps already in `trace`
+    many:int=64, # more steps than that are read by the kernel
 )->torch.Tensor: # (m, n) outputs, a view of the trace
     "Read `x` on from step `start`"
-    n,end = self.n,start+len(x)
-    trace.room(end)
-    z,hs,cs = torch.addmm(self.bias, x, self.w_ih),trace.h[:end],trace.c[:end]
-    h,c = (hs[start-1],cs[start-1]) if start else (z.new_zeros(n),)*2
-    w = self.w_hh.t()
-    for g,h_new,c_new in zip(z.unbind(0), hs[start:].unbind(0), cs[start:].unbind(0)):
-        i,f,o = g.addmv_(w, h)[:3*n].sigmoid_().view(3, n).unbind(0)
-        c = torch.mul(f, c, out=c_new).addcmul_(i, g[3*n:].tanh())
-        h = torch.mul(c.tanh(), o, out=h_new)
-    i,f,o,u = z.view(-1, 4, n).unbind(1)
-    trace.put(start, u=u, keep=f, let_in=i*ratio(u.tanh(), u), let_out=o*ratio(cs[start:].tanh(), cs[start:]))
-    return hs[start:]
+    end = start+len(x)
+    if len(x)<=many: self.read_steps(trace, x, start)
+    else:
+        self.complete(trace, start)
+        trace.room(end)
+        trace.done,state = start,[trace.h[start-1:start],trace.c[start-1:start]] if start else (None,None)
+        with torch.no_grad(), torch.backends.cudnn.flags(enabled=False): out = lstm(x[None], *state, *self.weights)[0][0]
+        trace.put(start, x=x, h=out)
+    return trace.h[start:end]
 
 # %% ../nbs/40a_lrp.ipynb #2e1ae130
 @patch
@@ -107,6 +145,7 @@ def relevance(self:LSTMSteps,
 )->torch.Tensor: # (steps, n_in) relevance per unit of the inputs
     "Hand relevance back through the layer"
     n = len(g_out)
+    self.complete(trace, n)
     keep,let_in,let_out = (getattr(trace, k)[:n] for k in ('keep','let_in','let_out'))
     if eps: let_in,let_out,keep = let_in*damp(trace.u[:n], eps), let_out*damp(trace.c[:n], eps), torch.cat([keep[:1], keep[1:]*damp(trace.c[:n-1], eps)])
     g_u,g_c,later = torch.empty_like(g_out),g_out.new_zeros(self.n),None
