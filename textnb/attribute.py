@@ -240,14 +240,23 @@ def of_ids(self:Question,
     "The number that is explained, of texts given as ids"
     return self.of(self.raw_of_ids(arrs)).cpu().numpy()
 
+# %% ../nbs/40_attribute.ipynb #5b0d7e31
+@patch
+def raw_of_vectors(self:Question,
+    make, # function of a slice, giving the (len, sl, emb_sz) word vectors of these texts
+    n:int, # texts
+)->torch.Tensor: # (n, classes) scores
+    "The model's scores of texts given as word vectors"
+    with eval_mode(self.model), torch.no_grad():
+        return torch.cat([scores_of(self.model, make(c)) for c in _chunks([len(self.ids)]*n, self.max_tokens)])
+
 @patch
 def of_vectors(self:Question,
     make, # function of a slice, giving the (len, sl, emb_sz) word vectors of these texts
     n:int, # texts
 )->np.ndarray: # (n,)
     "The number that is explained, of texts given as word vectors"
-    with eval_mode(self.model), torch.no_grad():
-        return torch.cat([self.of(scores_of(self.model, make(c))) for c in _chunks([len(self.ids)]*n, self.max_tokens)]).cpu().numpy()
+    return self.of(self.raw_of_vectors(make, n)).cpu().numpy()
 
 # %% ../nbs/40_attribute.ipynb #a13e0392
 @patch
@@ -581,8 +590,14 @@ def _integrated(q,
     tol:float=.01, # tolerated share of f(x)-f(b)
 ):
     "Integrated gradients along the straight line from `baseline`"
-    x,b,p,values = q.vectors,q.base(baseline).expand_as(q.vectors),max(1, steps//4),{1.:q.value}
-    pieces,n = _along(q, x, b, np.arange(p)/p, np.arange(1, p+1)/p, values),4*p
+    x,b,p = q.vectors,q.base(baseline).expand_as(q.vectors),max(1, steps//4)
+    ends = np.arange(p+1)/p
+    at = torch.from_numpy(ends).to(x)
+    scores = q.raw_of_vectors(lambda c: b+at[c,None,None]*(x-b), p+1)
+    if 'output' not in q.__dict__: _check_finite(q.model, scores)
+    q.__dict__.setdefault('output', scores[-1])
+    values = {**dict(zip(ends, q.of(scores).cpu().numpy())), 1.:q.value}
+    pieces,n = _along(q, x, b, ends[:-1], ends[1:], values),4*p
     bound = max(1e-3, tol*abs(values[1.]-values[0.]))
     while sum(o[0] for o in pieces)>bound and n+8<=max_steps:
         pieces.sort(key=lambda o: -o[0])
