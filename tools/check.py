@@ -10,6 +10,16 @@ def files():
     fs = [*ROOT.glob('nbs/**/*.ipynb'), *ROOT.glob('textnb/**/*.py')]
     return {f.relative_to(ROOT).as_posix(): sha256(f.read_bytes()).hexdigest() for f in fs if not {'.ipynb_checkpoints', '__pycache__'}&set(f.parts)}
 
+def drop_views():
+    "Take the views of live widgets out of saved outputs: without their kernel they are dead, and what stands beside them is the picture"
+    from fastcore.nbio import read_nb, write_nb
+    for p in ROOT.glob('nbs/**/*.ipynb'):
+        if 'application/vnd.jupyter.widget' not in p.read_text(encoding='utf-8'): continue
+        nb = read_nb(p)
+        for o in (o for c in nb.cells for o in c.get('outputs', []) if 'data' in o):
+            for k in [k for k in o['data'] if k.startswith('application/vnd.jupyter.widget')]: del o['data'][k]
+        write_nb(nb, p)
+
 def sources():
     "Export and clean every notebook; the files that this changed"
     from nbdev.clean import nbdev_clean
@@ -17,6 +27,7 @@ def sources():
     before = files()
     nbdev_export.__wrapped__()
     nbdev_clean.__wrapped__()
+    drop_views()
     after = files()
     return sorted(k for k in {**before, **after} if before.get(k)!=after.get(k))
 

@@ -212,6 +212,7 @@ def state_bs(self:AttentionEncoder,
     "Batch size of `state`"
     return len(state[0])
 
+# %% ../../nbs/13_transformer.ipynb #6254d0c1
 @patch
 def check_state(self:AttentionEncoder,
     state:list, # None is fine
