@@ -90,9 +90,9 @@ def read_steps(self:LSTMSteps,
     h,c = (hs[start-1],cs[start-1]) if start else (z.new_zeros(n),)*2
     w = self.turned.t()
     for g,h_new,c_new in zip(z.unbind(0), hs[start:].unbind(0), cs[start:].unbind(0)):
-        i,f,u,o = g.addmv_(w, h).view(4, n).unbind(0)
-        c = torch.mul(f.sigmoid_(), c, out=c_new).addcmul_(i.sigmoid_(), u.tanh())
-        h = torch.mul(c.tanh(), o.sigmoid_(), out=h_new)
+        (i,f),u,o = g.addmv_(w, h)[:2*n].sigmoid_().view(2, n).unbind(0),g[2*n:3*n],g[3*n:].sigmoid_()
+        c = torch.mul(f, c, out=c_new).addcmul_(i, u.tanh())
+        h = torch.mul(c.tanh(), o, out=h_new)
     self._keep(trace, start, *z.view(-1, 4, n).unbind(1))
     trace.put(start, x=x)
 
@@ -123,11 +123,11 @@ def read(self:LSTMSteps,
     trace:Trace, # is written from row `start` on
     x:torch.Tensor, # (m, n_in) inputs
     start:int=0, # steps already in `trace`
-    many:int=64, # more steps than that are read by the kernel
+    many:int=24, # more steps than that are read by the kernel, unless the matrix is large
 )->torch.Tensor: # (m, n) outputs, a view of the trace
     "Read `x` on from step `start`"
     end = start+len(x)
-    if len(x)<=many: self.read_steps(trace, x, start)
+    if len(x)<=many or self.w_hh.numel()>2**22: self.read_steps(trace, x, start)
     else:
         self.complete(trace, start)
         trace.room(end)
