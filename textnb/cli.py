@@ -1001,6 +1001,9 @@ def main(
         print(f'textnb {__version__}')
         return 0
     if not hasattr(args, 'func'): return p.print_help() or 2
+    if argv is None:
+        from textnb.core import keep_memory
+        keep_memory()
     try: return args.func(args)
     except KeyboardInterrupt: note('\ntextnb: interrupted')
     except BrokenPipeError: return os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()) and 0

@@ -7,12 +7,12 @@ Docs: https://textnb.github.io/textnb/core.html.md"""
 # %% auto #0
 __all__ = ['defaults', 'DatasetType', 'Rngs', 'Archive', 'usable_cpus', 'Config', 'atomic_write', 'save_json', 'load_json',
            'seeded', 'get_rng_state', 'set_rng_state', 'preserve_rng', 'set_seed', 'default_device', 'to_device',
-           'best_dtype', 'ArchiveError', 'save_archive', 'load_archive', 'safe_extract', 'load_torch_file',
-           'load_pickle_list', 'progress', 'Html', 'show_html', 'html_table', 'in_notebook', 'patch', 'Path',
-           'SimpleNamespace']
+           'best_dtype', 'keep_memory', 'ArchiveError', 'save_archive', 'load_archive', 'safe_extract',
+           'load_torch_file', 'load_pickle_list', 'progress', 'Html', 'show_html', 'html_table', 'in_notebook', 'patch',
+           'Path', 'SimpleNamespace']
 
 # %% ../nbs/00_core.ipynb #1dd9e674
-import base64,contextlib,hashlib,html,io,json,lzma,os,pickle,random,shutil,stat,struct,sys,tarfile,zipfile,zlib
+import base64,contextlib,ctypes,hashlib,html,io,json,lzma,os,pickle,random,shutil,stat,struct,sys,tarfile,zipfile,zlib
 from collections import namedtuple
 from enum import Enum
 from pathlib import Path,PurePosixPath,PureWindowsPath
@@ -240,6 +240,14 @@ def best_dtype(
     if device.type!='cpu': return torch.float32
     native = [getattr(torch.cpu, o, bool)() for o in ('_is_avx512_bf16_supported','_is_amx_tile_supported')]
     return torch.bfloat16 if any(native) else torch.float32
+
+# %% ../nbs/00_core.ipynb #ba483026
+def keep_memory()->bool: # was there a C library that can do it (glibc's)?
+    "Let the process keep the memory of freed arrays for its next ones"
+    try: mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError,OSError,TypeError): return False
+    mmap_max,trim_threshold = -4,-1
+    return bool(mallopt(mmap_max, 0) and mallopt(trim_threshold, 2**31-1))
 
 # %% ../nbs/00_core.ipynb #536ee44c
 class ArchiveError(ValueError): "An archive that is truncated, changed, or no archive at all"
