@@ -1,10 +1,12 @@
-"Servers for the tests that look at panels in a real browser: started in a folder of their own, ended with all that they started"
+"What the tests share that look at panels in a real browser: servers, started in a folder of their own and ended with all that they started, and what axe-core finds"
 import os
 import signal
 import socket
 import subprocess
 import time
 from urllib.request import urlopen
+
+import pytest
 
 def free_port():
     "A port that nobody listens on"
@@ -46,3 +48,9 @@ def stop(p):
         except ProcessLookupError: break
         try: p.wait(5)
         except subprocess.TimeoutExpired: pass
+
+def serious(page, where='.tnb-panel'):
+    "What axe-core finds in the panels of the page and calls serious or critical; a test that asks is skipped where there is no axe-core"
+    Axe = pytest.importorskip('axe_playwright_python.sync_playwright').Axe
+    found = Axe().run(page, context=where).response['violations']
+    return [(o['id'], o['impact'], [n['html'][:200] for n in o['nodes']]) for o in found if o['impact'] in ('serious', 'critical')]

@@ -8,7 +8,7 @@ from urllib.request import urlopen
 import numpy as np
 import pandas as pd
 import pytest
-from panel_browser import free_port, notebook, serve, stop
+from panel_browser import free_port, notebook, serious, serve, stop
 from playwright.sync_api import expect
 
 from textnb.core import set_seed
@@ -46,12 +46,6 @@ def model(tmp_path_factory):
     learn.fit_one_cycle(4, 2e-2)
     learn.export('model.tnb')
     return d/'model.tnb'
-
-def serious(page, where='.tnb-panel'):
-    "What axe-core finds in the panels and calls serious or critical"
-    Axe = pytest.importorskip('axe_playwright_python.sync_playwright').Axe
-    found = Axe().run(page, context=where).response['violations']
-    return [(o['id'], o['impact'], [n['html'][:200] for n in o['nodes']]) for o in found if o['impact'] in ('serious', 'critical')]
 
 def spans(page, nth=0): return page.locator('.tnb-panel').nth(nth).locator('.tnb-text').first.locator('span')
 

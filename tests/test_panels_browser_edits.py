@@ -3,6 +3,7 @@ import re
 
 import pandas as pd
 import pytest
+from panel_browser import serious
 from playwright.sync_api import expect
 
 from textnb.core import set_seed
@@ -36,12 +37,6 @@ def models(tmp_path_factory):
     learn = text_classifier_learner(data, AWD_LSTM, config=dict(emb_sz=16, n_hid=24, n_layers=1), drop_mult=.1, pretrained=False, silent=True)
     learn.fit_one_cycle(5, 3e-2)
     return dict(model=str(learn.export('clas.tnb')), lm=str(lm.export('lm.tnb')), cls=XSS)
-
-def serious(page, where='.tnb-panel'):
-    "What axe-core finds in the panel and calls serious or critical"
-    Axe = pytest.importorskip('axe_playwright_python.sync_playwright').Axe
-    found = Axe().run(page, context=where).response['violations']
-    return [(o['id'], [n['html'][:200] for n in o['nodes']]) for o in found if o['impact'] in ('serious', 'critical')]
 
 def words(page): return page.locator('.tnb-words button')
 def rows(page): return page.locator('[aria-label=Proposals] tbody tr')

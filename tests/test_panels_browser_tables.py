@@ -3,6 +3,7 @@ import json
 
 import pandas as pd
 import pytest
+from panel_browser import serious
 from playwright.sync_api import expect
 
 from textnb.panels.cleaning import apply_edits
@@ -39,12 +40,6 @@ CleaningDesk(interp, {folder!r}+'/j.jsonl', size=5)
 '''
 
 def src(s, folder): return s.format(folder=str(folder), xss=XSS)
-
-def serious(page, where='.tnb-panel'):
-    "What axe-core finds in the panel and calls serious or critical"
-    Axe = pytest.importorskip('axe_playwright_python.sync_playwright').Axe
-    found = Axe().run(page, context=where).response['violations']
-    return [(o['id'], [n['html'][:200] for n in o['nodes']]) for o in found if o['impact'] in ('serious', 'critical')]
 
 def cells(page, col): return [o.inner_text() for o in page.locator(f'.tnb-rows tbody tr td:nth-child({col})').all()]
 

@@ -1,7 +1,7 @@
 "Words that can be pressed, in a real browser: by mouse, by keyboard, and by menu where anywidget is missing"
 import pytest
+from panel_browser import serious
 from playwright.sync_api import expect
-from test_panels_browser import serious
 
 XSS = '<img src=x onerror=window.pwned=1>'
 SRC = '''

@@ -444,11 +444,14 @@ def widget(self:Panel):
     "The panel as one widget"
     if not self._ui:
         import ipywidgets
+        from textnb.panels.tokens import slider_names
         _enter(self)
         head = ipywidgets.HTML(f'{STYLE}<div class="tnb"><h3>{esc(self.title)}</h3></div>')
         body = ipywidgets.HTML(layout=dict(min_height=self.height, width='auto', overflow='auto'))
         status = ipywidgets.HTML(layout=dict(min_height='28px', width='auto'))
-        box = ipywidgets.VBox([head, *self.controls(), body, status], layout=dict(max_width='1000px', width='auto', padding='4px'))
+        controls = self.controls()
+        names = slider_names() if any(type(w).__name__.endswith('Slider') for w in self._controls.values()) else None
+        box = ipywidgets.VBox([head, *controls, body, status, *([names] if names else [])], layout=dict(max_width='1000px', width='auto', padding='4px'))
         box.add_class('tnb-panel')
         self._ui = dict(box=box, body=body, status=status)
         if self.error: self._fail(self.error)
