@@ -12,6 +12,7 @@ from textnb.panels import frame
 from textnb.panels.attention import MAPS, AttentionPanel
 from textnb.panels.beams import BeamPanel
 from textnb.panels.cleaning import CleaningDesk
+from textnb.panels.edits import EditPanel
 from textnb.panels.heads import HeadsPanel
 from textnb.panels.methods import MethodBench
 from textnb.panels.top_losses import TopLossPanel
@@ -49,6 +50,8 @@ def states(d):
     yield 'beams', BeamPanel(lm, words).send('numbers', True)
     yield 'units', UnitPanel(lm, words, 'two').send('numbers', True)
     yield 'heads', HeadsPanel(xl, words, 2).send('numbers', True)
+    yield 'edits', EditPanel(learn, TEXT, lm).send('place', 5).send('take').send('place', 9).send('take').send('undo')
+    yield 'hotflip', EditPanel(learn, TEXT).send('place', 5).send('take')
     row = int(interp.losses.argmax())
     yield 'losses', TopLossPanel(interp, size=5).send('text', interp.text_of(row).split()[0]).send('open', row)
     yield 'cleaning', CleaningDesk(interp, size=5).send('open', row).send('drop').send('label', 'neg').send('note', 'odd').send('open', row)
