@@ -152,4 +152,4 @@ def controls(self:BeamPanel):
     penalty = self.control('FloatSlider', 'length_penalty', 'Penalty', 'Length penalty: scores are divided by length to this power', min=0, max=2, step=.1)
     show = [slide('level', 'Level', 'How far the tree is drawn', 1, 8), slide('n_pruned', 'Pruned', 'Pruned words of each level', 0, 8), penalty,
         self.control('IntText', 'seed', 'Seed', 'Of the drawn text')]
-    return [text, self.row(*search), self.row(*show), self.row(self.control('Checkbox', 'pruned', 'Show pruned words'), self.control('Checkbox', 'numbers', 'Every word as a table'))]
+    return [text, self.row(*search, *show, width='340px'), self.row(self.control('Checkbox', 'pruned', 'Show pruned words'), self.control('Checkbox', 'numbers', 'Every word as a table'))]

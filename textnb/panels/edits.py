@@ -256,7 +256,7 @@ def controls(self:EditPanel):
     "The text, its words, the adviser, and what can be done"
     text = self.control('Textarea', 'text', 'Text', 'Type here, or choose a word below', layout=dict(height='70px'))
     word = self.control('ToggleButtons', 'place', 'Word', 'The word to edit', style=dict(description_width='80px', button_width='auto'))
-    word.add_class('tnb-words')
+    word.add_class('tnb-words').add_class('widget-inline-hbox')
     self._pages = [self.button('‹ Words before', 'page', 'The 40 words before', -1), self.button('Words after ›', 'page', 'The next 40 words', 1)]
     ask = [self.control('Dropdown', k, lab, tip) for k,lab,tip in (('how','Adviser','Who proposes words'), ('explained','Class','The class to look at'), ('order','Order','Of the proposals'))]
     ask.append(self.control('BoundedIntText', 'k', 'How many', 'So many proposals', min=1, max=50))

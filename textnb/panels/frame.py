@@ -226,6 +226,7 @@ class Panel:
     inputs = () # keys of the state that `work` depends on
     kept = () # keys of the state that `save` writes
     wait = .12 # seconds between two updates while someone types, at least
+    label_width = '80px' # of the descriptions of the controls
     height = '160px' # least height of the drawing, so that the page does not jump
     reduce = staticmethod(set_key)
     render = staticmethod(lambda state: '')
@@ -361,13 +362,13 @@ def control(self:Panel,
     key:str, # key of the state
     label:str, # its description
     tip:str='', # its tooltip
-    **kwargs, # more arguments of the class, such as `options`; `label_width` is that of the description
+    **kwargs, # more arguments of the class, such as `options`
 ): # the widget
     "A widget that shows and sets `state[key]`"
     import ipywidgets
     kwargs = {**self.choices_of(key), **kwargs}
     lay = {'width':'auto', 'max_width':'100%', 'margin':'2px 8px 2px 0', **kwargs.pop('layout', {})}
-    style = {} if kind in ('Checkbox','ToggleButton') else dict(style=dict(description_width=kwargs.pop('label_width', '80px')))
+    style = {} if kind in ('Checkbox','ToggleButton') else dict(style=dict(description_width=self.label_width))
     if kind=='Checkbox': kwargs['indent'] = False
     w = getattr(ipywidgets, kind)(value=self.state[key], description=label, tooltip=tip or label, layout=lay, **{**style, **kwargs})
     w.observe(lambda ch: None if self._quiet else self._take(key, ch['new']) and self.later(), 'value')
@@ -419,6 +420,13 @@ def _sync(self:Panel):
             if w.value!=self.state[k]: w.value = self.state[k]
     finally: self._quiet = False
 
+# %% ../../nbs/42_panels.ipynb #4cf2a7e0
+_arrow = "%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 18 18'%3E%3Cpath d='M5 7l4 4 4-4' fill='none' stroke='%237a7a7a' stroke-width='2'/%3E%3C/svg%3E"
+_widget_css = f'''<style>
+.tnb-panel .widget-html-content{{min-width:0}}
+.tnb-panel{{--jp-widgets-dropdown-arrow:url("data:image/svg+xml,{_arrow}")}}
+</style>'''
+
 # %% ../../nbs/42_panels.ipynb #20fc7b43
 _cells = {}
 
@@ -446,7 +454,7 @@ def widget(self:Panel):
         import ipywidgets
         from textnb.panels.tokens import slider_names
         _enter(self)
-        head = ipywidgets.HTML(f'{STYLE}<div class="tnb"><h3>{esc(self.title)}</h3></div>')
+        head = ipywidgets.HTML(f'{STYLE}{_widget_css}<div class="tnb"><h3>{esc(self.title)}</h3></div>')
         body = ipywidgets.HTML(layout=dict(min_height=self.height, width='auto', overflow='auto'))
         status = ipywidgets.HTML(layout=dict(min_height='28px', width='auto'))
         controls = self.controls()

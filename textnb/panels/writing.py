@@ -163,6 +163,7 @@ class WritingPanel(Panel):
     title = 'What comes next?'
     inputs = ('text','tail')
     kept = ('text',*FILTERS,'seed','shade','numbers')
+    label_width = '90px'
     height = '300px'
     render = staticmethod(render_writing)
     say = staticmethod(lambda s: '' if s['logits'] is None else f"most probable: {next_rows({**s, 'n':1})[0][1]}")
@@ -221,7 +222,7 @@ def _paint(self:WritingPanel):
 def controls(self:WritingPanel):
     "The text, the filters, and what can be done"
     text = self.control('Textarea', 'text', 'Text', 'Type here: the picture follows', layout=dict(height='84px'))
-    sliders = [self.control('FloatSlider', 'temperature', 'Temperature', 'Below 1: less chance; 0: always the most probable word', min=0, max=2, step=.05, label_width='90px'),
+    sliders = [self.control('FloatSlider', 'temperature', 'Temperature', 'Below 1: less chance; 0: always the most probable word', min=0, max=2, step=.05),
         self.control('IntSlider', 'top_k', 'Top-k', 'Only so many words stay; 0: all', min=0, max=100),
         self.control('FloatSlider', 'top_p', 'Top-p', 'Only the most probable words with this total probability stay; 1: all', min=.05, max=1, step=.05),
         self.control('FloatSlider', 'min_p', 'Min-p', 'Words with less than this share of the best probability go; 0: none', min=0, max=.5, step=.01)]
@@ -230,4 +231,4 @@ def controls(self:WritingPanel):
     place = [self.control('Dropdown', 'place', 'Place', 'A word of your text'), self.button('Branch there', 'branch', 'Cut the text before this word, and go another way'),
         self.control('IntText', 'seed', 'Seed', 'The same seed draws the same words'), self.control('Dropdown', 'shade', 'Shade', 'By bits, or by the rank of the guess'),
         self.control('Checkbox', 'numbers', 'Table', 'Show every token in a table')]
-    return [text, self.row(*sliders), self.row(*write, width='200px'), self.row(*place, width='180px')]
+    return [text, self.row(*sliders, width='340px'), self.row(*write, width='200px'), self.row(*place, width='180px')]
