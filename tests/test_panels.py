@@ -145,9 +145,7 @@ class Count(Panel):
         return dict(n=len(state['text']))
     def controls(self): return [self.control('Textarea', 'text', 'Text', 'Type'), self.control('IntSlider', 'other', 'Other'), self.button('Go', 'text', value='gone')]
 
-def parts(panel):
-    w = panel.widget.children
-    return w[1],w[2],w[3],w[-2],w[-1]
+def parts(panel): return panel.widget.children[1:6]
 
 def test_without_an_event_loop(clean):
     "E10: where nothing can be waited for, a control acts at once"
@@ -257,6 +255,24 @@ def test_no_picker_is_kept(learn):
     p.close()
     gc.collect()
     assert [o() for o in kept]==[None]
+
+class Slide(Panel):
+    "A panel with two sliders"
+    def __init__(self): super().__init__(dict(n=3, stretch=(1, 2)))
+    def controls(self): return [self.row(self.control('IntSlider', 'n', 'How many'), self.control('IntRangeSlider', 'stretch', 'From, to'))]
+
+def test_names_of_sliders(clean):
+    "E1, E9: with the extra a panel with sliders has one widget more, which goes with it; one without sliders has none"
+    p,q = Slide(),Panel({})
+    kinds = [type(w).__name__ for w in frame._family(p.widget)]
+    assert kinds.count('SliderNames')==(sys.modules.get('anywidget', 0) is not None)
+    assert 'SliderNames' not in [type(w).__name__ for w in frame._family(q.widget)]
+    kept = [weakref.ref(w) for w in frame._family(p.widget) if type(w).__name__=='SliderNames']
+    p.widget.children[1].children[0].value = 7
+    assert p.flush().state['n']==7 and p.error is None
+    p.close()
+    gc.collect()
+    assert not [o for o in kept if o()]
 
 def test_two_panels_of_one_cell(monkeypatch, clean):
     "Panels made by the same run of a cell live side by side"

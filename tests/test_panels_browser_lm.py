@@ -2,6 +2,7 @@
 import re
 
 import pytest
+from panel_browser import serious
 
 from textnb.all import *
 
@@ -98,3 +99,30 @@ def test_heads_panel(xl, open_panel):
     expect(page.get_by_role('alert')).to_contain_text('set the memory to 0')
     page.get_by_label('Head').select_option('all heads')
     expect(page.locator('.tnb h4').last).to_contain_text('all heads')
+
+SLIDERS = 'Temperature; Top-k; Top-p; Min-p; Words; Beams; Top-k; Groups; Level; Pruned; Penalty; Or words, from; Or words, to; Memory'.split('; ')
+
+def together(*sources): return 'from IPython.display import display\n'+'\n'.join('{}\ndisplay({})'.format(*o.rpartition('\n')[::2]) for o in sources)
+
+@pytest.mark.parametrize('scheme,width', [('light', 1100), ('dark', 420)])
+def test_sliders_have_names(model, xl, open_panel, scheme, width):
+    "E3, E5: with the extra `ui` each handle says what it sets, also when its slider has changed; axe-core finds nothing serious in four panels"
+    pytest.importorskip('anywidget')
+    text = 'two hundred one two hundred two'
+    src = together(source(model, text), lm(model, 'BeamPanel', 'beams', 'two hundred'), lm(model, 'UnitPanel', 'units', text, 'hundred'), lm(xl, 'HeadsPanel', 'heads', 'one two three four five', 3))
+    page = open_panel(src, scheme, width, 4)
+    handles = page.locator('[role=slider][aria-label]')
+    expect(page.locator('.tnb[data-seq]')).to_have_count(4)
+    expect(handles).to_have_count(len(SLIDERS))
+    assert [o.get_attribute('aria-label') for o in handles.all()]==SLIDERS and page.locator('[role=slider]').count()==len(SLIDERS)
+    assert serious(page)==[]
+    units = page.locator('.tnb-panel').nth(2)
+    units.locator('textarea').fill('two hundred')
+    last = units.get_by_role('slider', name='Or words, to')
+    expect(last).to_have_attribute('aria-valuemax', '2.0')
+    last.focus()
+    page.keyboard.press('ArrowRight')
+    expect(last).to_have_attribute('aria-valuenow', '1.0')
+    for box in page.locator('.tnb-panel input[type=checkbox]').all(): box.check()
+    expect(page.locator('caption', has_text='Every word that was looked at')).to_be_visible()
+    assert serious(page)==[] and page.evaluate('document.documentElement.scrollWidth<=innerWidth && [...document.querySelectorAll(".tnb-panel, .tnb-panel .widget-html")].every(o => o.scrollWidth<=o.clientWidth+1)')
