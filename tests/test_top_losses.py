@@ -221,3 +221,92 @@ def test_many_rows():
     panel = TopLossPanel(interp)
     panel.send('turn', 1)
     assert len(asked)==20 and panel.state['n']==25_000
+
+def texts(interp): return len(interp.data.train_ds)
+
+def test_parts_of_a_row(real):
+    "Shading and check come first, then how far the reading is, the neighbours of brute force last; a second row has all at once"
+    interp = real.learn.interpret()
+    first,*between,last = row_parts(interp, 3)
+    assert first['pieces'] and first['without'] and not first['near'] and first['reading']==(0,texts(interp))
+    told = [d['reading'][0] for d in between if d]
+    assert told==sorted(set(told)) and all(d['pieces']==first['pieces'] and not d['near'] for d in between if d)
+    assert last['reading'] is None and {**first, 'reading':None, 'near':last['near']}==last
+    tr = interp.data.train_ds
+    cos = np.concatenate([text_vectors(interp.learn, [tr.store[i]]) for i in range(len(tr))])@text_vectors(interp.learn, [interp.ds.store[3]])[0]
+    assert np.allclose([o[2] for o in last['near']], np.sort(cos)[::-1][:5], atol=1e-5) and all(abs(cos[o[0]]-o[2])<1e-5 for o in last['near'])
+    assert len([*row_parts(interp, 4)])==1
+    assert [o[0] for o in open_row(interp, 3)['near']]==[o[0] for o in last['near']]
+
+def slowly(interp, monkeypatch):
+    "Let `interp` read one training text at a time, and note which"
+    from textnb.interpret import VectorFile
+    seen,read = [],VectorFile.read
+    def one(self, seconds=None):
+        self.tokens = 1
+        a = self.done
+        read(self, 1e-9)
+        seen.extend(self.order[a:self.done].tolist())
+    monkeypatch.setattr(VectorFile, 'read', one)
+    return seen
+
+def test_an_event_stops_the_reading(real, monkeypatch):
+    "In an event loop a click is answered while the training texts are read; nothing is read twice, and the row in which it ends has its neighbours"
+    import asyncio
+    interp,drawn = real.learn.interpret(),[]
+    seen,n = slowly(interp, monkeypatch),texts(interp)
+    panel = TopLossPanel(interp, size=5)
+    panel.widget
+    rows = [r['row'] for r in panel.state['rows']]
+    paint = panel._paint
+    panel._paint = lambda: (paint(), drawn.append(panel.state['drawer']))
+    async def until(ok):
+        for _ in range(3000):
+            if ok(): return
+            await asyncio.sleep(.005)
+        raise AssertionError('it never came')
+    async def go():
+        panel._ui['rows'].children[0].click()
+        assert not seen and panel.state['row']==rows[0], 'a click itself reads nothing'
+        await until(lambda: len(seen)>3)
+        assert 'reading the training texts: ' in panel._ui['body'].value and panel.state['drawer']['row']==rows[0]
+        panel._ui['rows'].children[1].click()
+        at = len(seen)
+        assert at<n
+        await until(lambda: panel.state['drawer'] and panel.state['drawer']['row']==rows[1])
+        assert len(seen)-at<5
+        await until(lambda: panel.state['drawer']['near'])
+    asyncio.run(go())
+    order = [d['row'] for d in drawn if d]
+    assert order==sorted(order, key=rows.index) and panel.error is None
+    assert sorted(seen)==list(range(n)), 'each text once'
+    assert panel.state['drawer']['near']==open_row(interp, rows[1])['near'] and 'reading the training texts' not in panel._ui['body'].value
+    panel.close()
+
+def test_reading_follows_the_weights(real, monkeypatch):
+    "Weights that change halfway: everything is read anew, with the new ones"
+    interp = real.learn.interpret()
+    seen,n = slowly(interp, monkeypatch),texts(interp)
+    reading = interp.read_train(.1)
+    for _ in range(4): next(reading)
+    assert len(seen)==3
+    with torch.no_grad(): next(interp.learn.model.parameters()).mul_(1.)
+    assert [*reading]==list(range(n)) and sorted(seen[3:])==list(range(n))
+
+def test_closed_while_reading(real, monkeypatch):
+    "A panel that is closed stops reading; shown again, it goes on with its next event"
+    import asyncio
+    interp = real.learn.interpret()
+    seen,n = slowly(interp, monkeypatch),texts(interp)
+    panel = TopLossPanel(interp, size=5)
+    panel.widget
+    async def go():
+        panel._ui['rows'].children[0].click()
+        while len(seen)<3: await asyncio.sleep(.005)
+        panel.close()
+        at = len(seen)
+        await asyncio.sleep(.1)
+        assert at<=len(seen)<=at+1<n
+    asyncio.run(go())
+    assert panel.flush().state['drawer']['near'] and sorted(seen)==list(range(n))
+    assert 'Nearest training' in panel.to_html() and 'reading the training texts' not in panel.to_html()

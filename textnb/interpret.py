@@ -6,10 +6,11 @@ Docs: https://textnb.github.io/textnb/interpret.html.md"""
 
 # %% auto #0
 __all__ = ['TextClassificationInterpretation', 'confident_joint', 'calibrated_joint', 'label_quality', 'fold_numbers',
-           'out_of_sample_preds', 'is_word', 'doc_sums', 'signatures', 'alike', 'text_vectors', 'nearest_rows']
+           'out_of_sample_preds', 'is_word', 'doc_sums', 'signatures', 'alike', 'text_vectors', 'VectorFile',
+           'nearest_rows']
 
 # %% ../nbs/41_interpret.ipynb #94608ec0
-import shutil,tempfile,warnings,weakref
+import shutil,tempfile,time,warnings,weakref
 from pathlib import Path
 
 import numpy as np, pandas as pd, torch
@@ -468,23 +469,56 @@ def text_vectors(
 # %% ../nbs/41_interpret.ipynb #a68b3fda
 def _stamp(model): return tuple((p.data_ptr(), 0 if p.is_inference() else p._version) for p in model.parameters())
 
+class VectorFile:
+    "The vectors of stored texts, made batch by batch, in a file"
+    def __init__(self,
+        learn, # a classifier's learner
+        store, # a `TokenStore`
+        block:int=1024, # neighbours in the store of which those of one length are read together
+    ):
+        self.learn,self.store,self.stamp,self.done,self.vectors = learn,store,_stamp(learn.model),0,None
+        self.order,self.folder,self.tokens = np.lexsort((-store.lengths, np.arange(len(store))//block)),tempfile.mkdtemp(prefix='textnb-vectors-'),2048
+        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+
+    def read(self,
+        seconds:float=None, # so long, up to twice that, and at least one text; None: the most efficient batch
+    ):
+        "Read the next texts"
+        start,most,longest = time.perf_counter(),8192 if seconds is None else self.tokens,max(1, self.store.lengths[self.order[self.done]])
+        rows = self.order[self.done:self.done+max(1, most//longest)]
+        v = text_vectors(self.learn, [self.store[i] for i in rows])
+        if self.vectors is None: self.vectors = np.lib.format.open_memmap(Path(self.folder)/'vectors.npy', 'w+', np.float32, (len(self.order), v.shape[1]))
+        self.vectors[rows] = v
+        self.done += len(rows)
+        took = time.perf_counter()-start
+        if seconds: self.tokens = min(8192, 2*most) if took<seconds else max(256, most//2) if took>2*seconds else most
+
+# %% ../nbs/41_interpret.ipynb #5b1e7a90
 @patch
-def train_vectors(self:TextClassificationInterpretation,
-    block:int=1024, # documents at a time
-)->np.ndarray: # (n_train, d), in a file
-    "The vectors of the training set, made once"
-    stamp,was = _stamp(self.learn.model),getattr(self, '_vectors', None)
-    if was is not None and was[0]==stamp: return was[1]
-    store,res = self.data.train_ds.store,None
+def _vector_file(self:TextClassificationInterpretation):
+    "The file of the training set's vectors, for the weights as they are now"
+    store,old = self.data.train_ds.store,getattr(self, '_vectors', None)
     if not len(store): raise ValueError('there are no training texts: a learner from load_learner comes without its data')
-    folder = tempfile.mkdtemp(prefix='textnb-vectors-')
-    weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-    for a in progress(range(0, len(store), block), desc='vectors'):
-        v = text_vectors(self.learn, [store[i] for i in range(a, min(a+block, len(store)))])
-        if res is None: res = np.lib.format.open_memmap(Path(folder)/'vectors.npy', 'w+', np.float32, (len(store), v.shape[1]))
-        res[a:a+len(v)] = v
-    self._vectors = stamp,res
-    return res
+    if old is None or old.stamp!=_stamp(self.learn.model): self._vectors = VectorFile(self.learn, store)
+    return self._vectors
+
+@patch
+def read_train(self:TextClassificationInterpretation,
+    seconds:float=None, # for so long at a time, up to twice that; None: in the most efficient batches
+): # an iterator: how many texts have been read, before each batch
+    "Read the training texts that were not read before; who stops halfway loses nothing"
+    while (o := self._vector_file()).done<len(o.order):
+        yield o.done
+        if self._vector_file() is o and o.done<len(o.order): o.read(seconds)
+
+@patch
+def train_vectors(self:TextClassificationInterpretation)->np.ndarray: # (n_train, d), in a file
+    "The vectors of the training set, made once"
+    o = self._vector_file()
+    if o.done<len(o.order):
+        with progress(total=len(o.order), desc='vectors') as bar:
+            for n in self.read_train(): bar.update(n-bar.n)
+    return self._vectors.vectors
 
 # %% ../nbs/41_interpret.ipynb #3d54a3a2
 def nearest_rows(

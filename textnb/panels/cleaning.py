@@ -393,9 +393,9 @@ def row_data(self:CleaningDesk, i, state):
         quality=q if q==q else '', status=status_of(e) or ('candidate' if self.data['candidates'][i] else ''))
 
 @patch
-def open_row(self:CleaningDesk, state):
-    if self.interp: return open_row(self.interp, state['row'], state['method'])
-    return dict(row=state['row'], text=self.data['text'](state['row']))
+def open_row(self:CleaningDesk, state, known):
+    if self.interp: return row_parts(self.interp, state['row'], state['method'], facts=known)
+    return [dict(row=state['row'], text=self.data['text'](state['row']))]
 
 @patch
 def _paint(self:CleaningDesk):

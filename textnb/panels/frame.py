@@ -263,9 +263,10 @@ def _steps(self:Panel):
         if self.seconds>.3: self._show_status('<p role="status">computing …</p>')
         for found in _parts(self):
             if seq!=self.seq: return
-            self.state = {**self.state, **found}
-            if found: self.seconds = time.perf_counter()-start
-            self._paint()
+            if found is not None:
+                self.state = {**self.state, **found}
+                if found: self.seconds = time.perf_counter()-start
+                self._paint()
             yield
             if seq!=self.seq: return
         self._next = max(self._next, time.monotonic()+.02)
@@ -316,6 +317,15 @@ def _start(self:Panel):
 
 async def _run(panel):
     for _ in _steps(panel): await asyncio.sleep(.01)
+
+# %% ../../nbs/42_panels.ipynb #4f80d3b6
+@patch
+def press(self:Panel,
+    name:str, # of the event
+    value=None, # its value
+):
+    "Reduce an event of a widget, and show the result soon: what it asks for may take long, and the next event has to come through"
+    if self._take(name, value): self.later()
 
 # %% ../../nbs/42_panels.ipynb #97829503
 def error_html(
@@ -371,7 +381,7 @@ def control(self:Panel,
     style = {} if kind in ('Checkbox','ToggleButton') else dict(style=dict(description_width=self.label_width))
     if kind=='Checkbox': kwargs['indent'] = False
     w = getattr(ipywidgets, kind)(value=self.state[key], description=label, tooltip=tip or label, layout=lay, **{**style, **kwargs})
-    w.observe(lambda ch: None if self._quiet else self._take(key, ch['new']) and self.later(), 'value')
+    w.observe(lambda ch: None if self._quiet else self.press(key, ch['new']), 'value')
     self._controls[key] = w
     return w
 
@@ -395,7 +405,7 @@ def button(self:Panel,
     "A button that sends an event"
     import ipywidgets
     b = ipywidgets.Button(description=label, tooltip=tip or label, layout=dict(width='auto', margin='2px 8px 2px 0'), **kwargs)
-    b.on_click(lambda _: self.send(event, value))
+    b.on_click(lambda _: self.press(event, value))
     return b
 
 @patch
@@ -482,7 +492,7 @@ def _family(w):
 def close(self:Panel):
     "Close all widgets of the panel; it can be displayed again, with new ones"
     if self._timer: self._timer.cancel()
-    ui,self._ui,self._controls,self._timer = self._ui,None,{},None
+    ui,self._ui,self._controls,self._timer,self.seq = self._ui,None,{},None,self.seq+1
     for w in _family(ui['box']) if ui else (): w.close()
 
 # %% ../../nbs/42_panels.ipynb #aad69f8a
