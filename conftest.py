@@ -27,3 +27,7 @@ def chromium():
 def browser_type_launch_args(chromium):
     "For pytest-playwright, whose `page` fixture then opens that browser"
     return dict(executable_path=chromium, args=FLAGS.split())
+
+def pytest_collection_modifyitems(items):
+    "Tests with a browser come last: Playwright leaves an event loop running, and panels are tested without one first"
+    items.sort(key=lambda o: 'browser' in getattr(o, 'fixturenames', ()))
