@@ -378,6 +378,16 @@ def test_gamma_and_sign(learn, clean, monkeypatch, tmp_path):
     assert p.send('gamma', 1).send('sign', 'both').to_html()==html
     assert 'gamma is a number' in str(p.send('gamma', 0).error)
 
+def test_the_drawing_comes_before_the_menu(learn, clean):
+    "C1: a key is answered by the drawing; the list of words to take out is filled after it"
+    p,order = AttentionPanel(learn, 'a great film'),[]
+    p.widget
+    p._ui['body'].observe(lambda _: order.append('drawing'), 'value')
+    p._controls['token'].observe(lambda _: order.append('menu'), '_options_labels')
+    p._controls['text'].value = 'a great film, an awful night'
+    assert order==['drawing','menu'] and [k for _,k in p.choices(p.state)['token']]==[-1, *range(len(p.state['rows'].tokens))]
+    p.close()
+
 def test_a_method_without_signs(learn, clean):
     "Where scores have no sign, the choice of one changes nothing"
     p = AttentionPanel(learn, 'two people in one awful night', 'gradient norm')

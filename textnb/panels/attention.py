@@ -277,8 +277,8 @@ def pieces_to_choose(
 
 @patch
 def _paint(self:AttentionPanel):
-    self._sync()
     Panel._paint(self)
+    self._sync()
 
 # %% ../../nbs/42a_attention_panel.ipynb #b3f4c1a6
 @patch

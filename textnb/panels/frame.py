@@ -308,7 +308,7 @@ def later(self:Panel):
     try: loop = asyncio.get_running_loop()
     except RuntimeError: return self.flush()
     if self._timer and self._loop is loop: return
-    self._loop,self._timer = loop,loop.call_later(max(.01, self._next-time.monotonic()), self._start)
+    self._loop,self._timer = loop,loop.call_later(max(0, self._next-time.monotonic()), self._start)
 
 @patch
 def _start(self:Panel):
