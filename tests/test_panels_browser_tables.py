@@ -47,11 +47,14 @@ def pick(page, label, option): page.get_by_label(label, exact=True).select_optio
 
 def press(page, name): page.get_by_role('button', name=name).first.click()
 
+MIDDLES = '''() => { const mid = o => { const b = o.getBoundingClientRect(); return b.top+b.height/2 }
+  const all = (s, f) => [...document.querySelectorAll(s)].filter(f).map(mid)
+  return [all('.tnb-rows tbody tr', () => true), all('button', o => /[▸▾]/.test(o.textContent))] }'''
+
 def aligned(page):
-    "How far the buttons of the rows are from their rows, in pixels"
-    mid = 'o => { const b = o.getBoundingClientRect(); return b.top+b.height/2 }'
-    rows = [o.evaluate(mid) for o in page.locator('.tnb-rows tbody tr').all()]
-    buttons = [o.evaluate(mid) for o in page.locator('button', has_text='▸').all()+page.locator('button', has_text='▾').all()]
+    "How far the buttons of the rows are from their rows, in pixels, at one moment in which an opened row is complete"
+    expect(page.locator('.tnb-panel')).not_to_contain_text('reading the training texts')
+    rows,buttons = page.evaluate(MIDDLES)
     return max(min(abs(a-b) for a in rows) for b in buttons), len(rows)==len(buttons)
 
 def test_table(open_panel, tmp_path):
@@ -138,6 +141,6 @@ def test_looks(open_panel, tmp_path, scheme, width):
     "E3: in the dark and on a narrow page nothing sticks out, and axe-core finds nothing serious"
     page = open_panel(src(DESK, tmp_path), scheme, width)
     page.locator('button', has_text='▸').first.click()
-    expect(page.locator('section[aria-label^="Row"]')).to_be_visible()
+    expect(page.locator('section[aria-label^="Row"]')).to_contain_text('Nearest training texts')
     assert aligned(page)[0]<6
     assert page.evaluate('document.documentElement.scrollWidth<=innerWidth') and serious(page)==[]
