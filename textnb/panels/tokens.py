@@ -119,7 +119,7 @@ def picker(
     "Let the pieces of the drawing of `panel` be chosen by mouse and keyboard"
     if find_spec('anywidget') is None: return None
     w = _widgets()[0](label=label)
-    w.on_msg(lambda _, content, buffers: panel.send(event, content.get('pick')))
+    w.on_msg(lambda _, content, buffers: panel.press(event, content.get('pick')))
     return w
 
 def slider_names(): # a widget that draws nothing, or None without anywidget
