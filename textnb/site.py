@@ -6,11 +6,11 @@ Docs: https://textnb.github.io/textnb/site.html.md"""
 
 # %% auto #0
 __all__ = ['VIEW', 'STATE', 'NPM', 'PARTS', 'VENDOR', 'page', 'fix_links', 'short_names', 'fix_output', 'stage_page', 'sidebar',
-           'stage', 'drop_fonts', 'vendor', 'broken', 'mend_symbols', 'only_imports', 'split_intro', 'as_if_tested',
-           'process_nb', 'process', 'build_site', 'main']
+           'stage', 'drop_fonts', 'mathml', 'draw_formulas', 'vendor', 'broken', 'mend_symbols', 'only_imports',
+           'split_intro', 'as_if_tested', 'process_nb', 'process', 'build_site', 'main']
 
 # %% ../nbs/70_site.ipynb #f29a9795
-import ast, json, os, re, shutil, sys, time
+import ast, html, json, os, re, shutil, sys, time
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from html.parser import HTMLParser
@@ -149,9 +149,6 @@ def stage(
     return nbs
 
 # %% ../nbs/70_site.ipynb #6693144a
-VENDOR = {'katex': 'katex.min.css katex.min.js contrib/auto-render.min.js fonts/*.woff2'}
-VENDOR['mermaid'] = 'mermaid.esm.min.mjs chunks/mermaid.esm.min/*.mjs'
-VENDOR['@jupyter-widgets/html-manager'] = 'embed.js *.woff2'
 _re_font = re.compile(r'@import\s+url\(["\']?https?://fonts\.[^)]*\);?')
 
 def drop_fonts(
@@ -163,11 +160,39 @@ def drop_fonts(
     for f in with_fonts: f.write_text(_re_font.sub('', css[f]), encoding='utf-8')
     return len(with_fonts)
 
+# %% ../nbs/70_site.ipynb #63b02e95
+def mathml(
+    tex:str, # A formula, without its dollars
+    display:bool=False, # On a line of its own?
+)->str: # A `math` element
+    "`tex` as MathML, which a browser draws without a program"
+    from latex2mathml.converter import convert
+    return convert(tex.replace(r'\_', '_').replace(r'\setminus', r'\backslash '), display='block' if display else 'inline')
+
+# %% ../nbs/70_site.ipynb #e2e5a04a
+_re_tex = re.compile(r'<span class="math (inline|display)">\\[(\[](.*?)\\[)\]]</span>', re.S)
+_re_katex = re.compile(r'<link[^>]*/katex@[^>]*>|<script[^>]*/katex@[^>]*></script>')
+
+def draw_formulas(
+    site:Path, # The built site
+)->int: # How many formulas there are
+    "Put MathML in the place of TeX in all pages of `site`, and take out what would load KaTeX"
+    n = 0
+    for f in site.rglob('*.html'):
+        old = f.read_text(encoding='utf-8')
+        new,k = _re_tex.subn(lambda m: mathml(html.unescape(m[2]), m[1]=='display'), _re_katex.sub('', old))
+        if new!=old: f.write_text(new, encoding='utf-8')
+        n += k
+    return n
+
+# %% ../nbs/70_site.ipynb #18655d97
+VENDOR = {'mermaid':'mermaid.esm.min.mjs chunks/mermaid.esm.min/*.mjs', '@jupyter-widgets/html-manager':'embed.js *.woff2'}
+
 def vendor(
     site:Path, # The built site
-    node_modules:Path, # Where npm installed the three packages
+    node_modules:Path, # Where npm installed the two packages
 ):
-    "Serve KaTeX, Mermaid and the widget manager from `site` itself"
+    "Serve Mermaid and the widget manager from `site` itself"
     for nm,globs in VENDOR.items():
         dist = Path(node_modules)/nm/'dist'
         if not dist.is_dir(): raise FileNotFoundError(f'{dist} is not there: npm install {" ".join(VENDOR)}')
@@ -318,7 +343,7 @@ def process(
 # %% ../nbs/70_site.ipynb #4c193314
 def build_site(
     dest:Path=None, # Folder for the site; default: the project's `_docs`
-    node_modules:Path=None, # Where npm installed KaTeX, Mermaid and the widget manager, to need no network
+    node_modules:Path=None, # Where npm installed Mermaid and the widget manager, to need no network
     force:bool=False, # Process all notebooks again?
     n_workers:int=2, # Processes that read notebooks
 )->tuple: # Folder of the site, list of warnings
@@ -339,6 +364,7 @@ def build_site(
     shutil.move(st/cfg.doc_path.name, dest)
     shutil.rmtree(st)
     drop_fonts(dest)
+    draw_formulas(dest)
     mend_symbols(dest)
     if node_modules: vendor(dest, node_modules)
     return dest, [*site.warnings, *(f'broken link in {o}' for o in broken(dest))]
