@@ -43,10 +43,12 @@ STYLE = f'''<style>
 .tnb .tnb-text .tnb-on{{box-shadow:0 0 0 1.5px #ffffff,0 0 0 3px #000000}}
 .tnb .tnb-grid{{display:flex;flex-wrap:wrap;gap:4px 28px;align-items:flex-start}}
 .tnb .tnb-grid>*{{flex:1 1 260px;min-width:0}}
-.tnb table{{border-collapse:collapse;margin:4px 0;font-size:13px;color:inherit;background:transparent}}
-.tnb th,.tnb td{{text-align:left;vertical-align:top;padding:3px 12px 3px 0;border:0;border-bottom:1px solid {_line};background:transparent;overflow-wrap:anywhere}}
-.tnb th{{font-weight:600}}
-.tnb td.tnb-num{{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}}
+.tnb.tnb table{{border-collapse:collapse;margin:4px 0;font-size:13px;color:inherit;background:transparent}}
+.tnb.tnb caption{{caption-side:top;text-align:left;color:inherit;padding:0}}
+.tnb.tnb :is(th,td){{text-align:left;vertical-align:top;padding:3px 12px 3px 0;border:0;border-bottom:1px solid {_line};background:transparent;overflow-wrap:anywhere}}
+.tnb.tnb th{{font-weight:600;overflow-wrap:break-word}}
+.tnb.tnb .tnb-num{{text-align:right;font-variant-numeric:tabular-nums}}
+.tnb.tnb :is(td.tnb-num,.tnb-short){{white-space:nowrap}}
 .tnb table.tnb-bars{{width:100%}}
 .tnb table.tnb-bars td,.tnb table.tnb-bars th{{border:0;padding:2px 10px 2px 0;vertical-align:middle;font-weight:400}}
 .tnb table.tnb-bars th{{white-space:nowrap;width:1%;max-width:220px;overflow:hidden;text-overflow:ellipsis}}
@@ -160,13 +162,15 @@ def table(
     rows:list, # a sequence of cells for each; a float is shown with three digits after the point
     caption:str='', # what the table shows
 )->str: # HTML
-    "`rows` under `columns`; numbers to the right, everything escaped"
+    "`rows` under `columns`; numbers and their headings to the right, everything escaped"
     def cell(o):
         if isinstance(o, float): return f'<td class="tnb-num">{o:.3f}</td>'
-        return f'<td class="tnb-num">{o:,}</td>' if isinstance(o, int) else f'<td>{esc(o)}</td>'
-    head = ''.join(f'<th scope="col">{esc(c)}</th>' for c in columns)
+        if isinstance(o, int): return f'<td class="tnb-num">{o:,}</td>'
+        return f'<td{" class=tnb-short"*(len(str(o))<=12)}>{esc(o)}</td>'
+    right = [bool(rows) and all(isinstance(r[i], (int,float)) for r in rows) for i in range(len(columns))]
+    head = ''.join(f'<th scope="col"{" class=tnb-num"*r}>{esc(c)}</th>' for c,r in zip(columns, right))
     body = ''.join(f'<tr>{"".join(map(cell, r))}</tr>' for r in rows)
-    cap = f'<caption style="text-align:left;color:inherit">{esc(caption)}</caption>' if caption else ''
+    cap = f'<caption>{esc(caption)}</caption>' if caption else ''
     return f'<div class="tnb-scroll"><table>{cap}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 def chip(

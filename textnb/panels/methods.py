@@ -84,7 +84,7 @@ def _matrix(state):
     def cell(v):
         bg,fg = shade(v)
         return f'<td class="tnb-num" style="background-color:{bg};color:{fg};padding:3px 8px">{v:+.2f}</td>'
-    head = ''.join(f'<th scope="col">{esc(n)}</th>' for n in names)
+    head = ''.join(f'<th scope="col" class="tnb-num">{esc(n)}</th>' for n in names)
     rows = ''.join(f'<tr><th scope="row">{esc(n)}</th>{"".join(map(cell, r))}</tr>' for n,r in zip(names, m))
     return f'<h4>Rank correlation of the methods ({esc(state["ranks"])})</h4><div class="tnb-scroll"><table><thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
 
