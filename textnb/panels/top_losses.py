@@ -10,7 +10,7 @@ __all__ = ['VIEW', 'FILTERS', 'ROW', 'COLUMNS', 'text_finder', 'select_rows', 'r
            'bounds_of', 'pressed', 'confusion_pairs', 'TopLossPanel']
 
 # %% ../../nbs/42b_top_losses.ipynb #9dcd89dc
-import re
+import re, time
 import numpy as np, pandas as pd
 from fastcore.basics import patch
 
@@ -164,9 +164,10 @@ def row_parts(
     facts:dict=None, # what `row_facts` says, if that is known
 ): # an iterator over what `render_row` shows, complete at last; None where nothing is new
     "All there is to say about one text, the nearest training texts last"
-    d,n,told = facts or row_facts(interp, row, method),len(interp.data.train_ds.store),None
+    d,n,told = facts or row_facts(interp, row, method),len(interp.data.train_ds.store),-np.inf
     for read in interp.read_train(.1) if n else ():
-        new,told = told!=read*50//n,read*50//n
+        new = (now := time.monotonic())>=told+.5
+        if new: told = now
         yield {**d, 'reading':(read,n)} if new else None
     near = interp.nearest(int(row), k).reset_index().itertuples(index=False) if n else []
     yield {**d, 'reading':None, 'near':[(int(r.row), r.label, float(r.similarity), r.text) for r in near]}
