@@ -53,14 +53,14 @@ def test_pages_in_a_browser(site, served, browser, scheme):
     stub = 'export default {initialize() {}, run() {}, render() { return {svg: ""} }}'
     def outside(r): r.fulfill(status=200, content_type='text/css' if '.css' in r.request.url else 'text/javascript', body=stub if '.mjs' in r.request.url else '')
     ctx.route(lambda u: not u.startswith(served), outside)
+    page = ctx.new_page()
+    page.on('pageerror', lambda e: bad.append(f'{nm}: {e}'))
+    page.on('console', lambda m: m.type=='error' and bad.append(f'{nm}: {m.text}'))
+    page.on('request', lambda r: r.url.startswith((served, 'data:', MERMAID)) or bad.append(f'{nm}: request to {r.url}'))
     for f in sorted(dest.rglob('*.html')):
-        nm,page = f.relative_to(dest).as_posix(),ctx.new_page()
-        page.on('pageerror', lambda e, nm=nm: bad.append(f'{nm}: {e}'))
-        page.on('console', lambda m, nm=nm: m.type=='error' and bad.append(f'{nm}: {m.text}'))
-        page.on('request', lambda r, nm=nm: r.url.startswith((served, 'data:', MERMAID)) or bad.append(f'{nm}: request to {r.url}'))
+        nm = f.relative_to(dest).as_posix()
         page.goto(served+nm)
         if not page.locator('h1').first.is_visible(): bad.append(f'{nm}: no title to see')
         if page.evaluate('document.documentElement.scrollWidth > innerWidth'): bad.append(f'{nm}: wider than the window')
-        page.close()
     ctx.close()
     assert bad == []
