@@ -212,3 +212,18 @@ def test_parallel_of_draws():
     y = ['a']*90+['b']*10
     v = draw_valid(y, .2, 3)
     assert v[:90].sum()==18 and v[90:].sum()==2 and (v==draw_valid(y, .2, 3)).all() and (v!=draw_valid(y, .2, 4)).any()
+
+def test_many_classes(tmp_path, capsys):
+    "With 20 classes tables stay narrow: the most frequent mistakes, the three most probable classes; CSV and JSON keep all; a misspelt class is told the nearest"
+    names = [f'intent_number_{i}' for i in range(20)]
+    df = pd.DataFrame(dict(label=names*6, text=[f'word{i} word{i} please {j}' for j in range(6) for i in range(20)]))
+    df.to_csv(tmp_path/'t.csv', index=False)
+    code,out,err = run(capsys, 'train', tmp_path/'t.csv', '--out', tmp_path/'m.tnb', '--epochs', '1')
+    assert code==0 and max(map(len, out.splitlines()))<100 and 'most often mistaken' in out and '(20 in all)' in err
+    code,out,_ = run(capsys, 'predict', tmp_path/'m.tnb', 'word3 please')
+    head,row = out.splitlines()
+    assert code==0 and head.split()==['text', *['class','p']*3] and sum(o in row.split() for o in names)==3
+    code,out,_ = run(capsys, 'predict', tmp_path/'m.tnb', 'word3 please', '--format', 'json')
+    assert set(json.loads(out)[0])=={'text','prediction',*names}
+    code,_,err = run(capsys, 'explain', tmp_path/'m.tnb', 'word3', '--class', 'intent_nummer_3')
+    assert code==1 and "but 'intent_number_3'" in err and '(20 in all)' in err
