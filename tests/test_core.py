@@ -1,5 +1,5 @@
 "Corner cases of textnb.core: damaged archives, full disks, hostile archives, global state"
-import io, os, pickle, random, signal, stat, subprocess, sys, tarfile, textwrap, zipfile
+import io, os, pickle, random, signal, stat, subprocess, sys, tarfile, textwrap, threading, zipfile
 from pathlib import Path
 import numpy as np, pytest, torch
 from hypothesis import HealthCheck, given, settings, strategies as st
@@ -37,6 +37,33 @@ def test_home_that_cannot_be_made_tensor_namesthe_variable(tmp_path, monkeypatch
     (tmp_path/'file').write_text('')
     monkeypatch.setenv('TEXTNB_HOME', str(tmp_path/'file'/'home'))
     with pytest.raises(OSError, match='TEXTNB_HOME'): Config.home()
+
+def test_full_float32_in_threads():
+    "The switch is off while any of several threads is inside, and then as it was; a precision set by PyTorch's newer switches is left alone"
+    flags,inside,seen = torch.backends.cudnn,threading.Barrier(3),[]
+    def work():
+        with full_float32():
+            inside.wait(60)
+            seen.append(flags.allow_tf32)
+            inside.wait(60)
+    old = flags.allow_tf32
+    try:
+        for flags.allow_tf32 in (True,False):
+            on = flags.allow_tf32
+            ts = [threading.Thread(target=work) for _ in range(3)]
+            for t in ts: t.start()
+            for t in ts: t.join()
+            assert flags.allow_tf32==on and not any(seen)
+    finally: flags.allow_tf32 = old
+    code = """
+        import torch
+        from textnb.core import full_float32
+        rnn = getattr(torch.backends.cudnn, 'rnn', None)
+        if hasattr(rnn, 'fp32_precision'):
+            rnn.fp32_precision = 'ieee'
+            with full_float32(): assert rnn.fp32_precision=='ieee'
+            assert rnn.fp32_precision=='ieee'"""
+    assert subprocess.run([sys.executable, '-c', textwrap.dedent(code)]).returncode==0
 
 @pytest.mark.skipif(sys.platform!='linux', reason='the place differs by system')
 def test_home_without_the_variable_is_in_the_users_data_folder(tmp_path, monkeypatch):

@@ -7,12 +7,12 @@ Docs: https://textnb.github.io/textnb/core.html.md"""
 # %% auto #0
 __all__ = ['defaults', 'DatasetType', 'Rngs', 'Archive', 'usable_cpus', 'Config', 'atomic_write', 'save_json', 'load_json',
            'seeded', 'get_rng_state', 'set_rng_state', 'preserve_rng', 'set_seed', 'default_device', 'to_device',
-           'best_dtype', 'keep_memory', 'ArchiveError', 'save_archive', 'load_archive', 'safe_extract',
+           'best_dtype', 'full_float32', 'keep_memory', 'ArchiveError', 'save_archive', 'load_archive', 'safe_extract',
            'load_torch_file', 'load_pickle_list', 'progress', 'Html', 'show_html', 'html_table', 'in_notebook', 'patch',
            'Path', 'SimpleNamespace']
 
 # %% ../nbs/00_core.ipynb #1dd9e674
-import base64,contextlib,ctypes,hashlib,html,io,json,lzma,os,pickle,random,shutil,stat,struct,sys,tarfile,zipfile,zlib
+import base64,contextlib,ctypes,hashlib,html,io,json,lzma,os,pickle,random,shutil,stat,struct,sys,tarfile,threading,zipfile,zlib
 from collections import namedtuple
 from enum import Enum
 from pathlib import Path,PurePosixPath,PureWindowsPath
@@ -240,6 +240,24 @@ def best_dtype(
     if device.type!='cpu': return torch.float32
     native = [getattr(torch.cpu, o, bool)() for o in ('_is_avx512_bf16_supported','_is_amx_tile_supported')]
     return torch.bfloat16 if any(native) else torch.float32
+
+# %% ../nbs/00_core.ipynb #b80d6e51
+_exact,_tf32 = threading.Lock(),[]
+
+@contextlib.contextmanager
+def full_float32(): # a context manager
+    "Run a block with recurrent layers that keep all bits of float32 on a GPU"
+    flags = torch.backends.cudnn
+    with _exact:
+        try: _tf32.append(flags.allow_tf32)
+        except RuntimeError: _tf32.append(False)
+        if _tf32[-1]: flags.allow_tf32 = False
+    try: yield
+    finally:
+        with _exact:
+            was = _tf32[0]
+            _tf32.pop()
+            if was and not _tf32: flags.allow_tf32 = True
 
 # %% ../nbs/00_core.ipynb #ba483026
 def keep_memory()->bool: # was there a C library that can do it (glibc's)?

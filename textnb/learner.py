@@ -18,7 +18,7 @@ from fastcore.basics import patch
 from torch import nn
 
 from . import __version__
-from .core import ArchiveError, DatasetType, load_archive, load_pickle_list, load_torch_file, save_archive
+from .core import ArchiveError, DatasetType, full_float32, load_archive, load_pickle_list, load_torch_file, save_archive
 from .datasets import untar_data
 from .transform import Vocab
 from .data import DataBunch, cut_tokens, show_rows
@@ -363,7 +363,8 @@ def eval_mode(
             was = [m for m in model.modules() if m.training]
             if was: model.eval()
         _in_eval[model] = (n+1,was)
-    try: yield model
+    try:
+        with full_float32(): yield model
     finally:
         with _lock:
             n,was = _in_eval.pop(model)

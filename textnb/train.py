@@ -494,7 +494,7 @@ def evaluating(self:Learner): # a context manager that gives the model
     "Evaluation mode: no dropout, no gradients, fresh recurrent state; everything is put back at the end"
     m,training = self.model,self.training
     state = getattr(m, 'state', None)
-    with preserve_training(m), preserve_rng(), torch.no_grad():
+    with preserve_training(m), preserve_rng(), full_float32(), torch.no_grad():
         self.training = False
         m.eval()
         if hasattr(m, 'reset'): m.reset()

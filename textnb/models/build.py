@@ -11,11 +11,13 @@ __all__ = ['gru_lm_config', 'gru_clas_config', 'SequentialRNN', 'left_align', 'M
 # %% ../../nbs/15_build.ipynb #62a98e36
 import difflib,inspect,warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch, torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn,Tensor
 
+from ..core import full_float32
 from ..datasets import URLs
 from .awd_lstm import *
 from .layers import *
@@ -45,19 +47,24 @@ def step(self:SequentialRNN,
 )->tuple: # scores (bs, sl, vocab), new state
     "Read `input` on from `state`; no state that is stored is read or changed"
     if not self.is_lm: raise TypeError('step is for language models: a classifier reads whole documents and has no state to go on from')
-    raw_outputs,outputs,state = self[0](input, state)
-    return self[1]((raw_outputs,outputs))[0], state
+    with self._precision():
+        raw_outputs,outputs,state = self[0](input, state)
+        return self[1]((raw_outputs,outputs))[0], state
+
+@patch
+def _precision(self:SequentialRNN): return nullcontext() if self.training else full_float32()
 
 @patch
 def forward(self:SequentialRNN,
     input:Tensor, # (bs, sl) ids
 )->tuple: # scores, raw_outputs, outputs
     "Scores for `input`, and the hidden states that led to them; a language model reads on where it stopped"
-    if not self.is_lm: return super(SequentialRNN, self).forward(input)
-    state = None if self.state is None or self[0].state_bs(self.state)!=input.shape[0] else self.state
-    raw_outputs,outputs,state = self[0](input, state)
-    self.state = self[0].detach_state(state) if getattr(self[0], 'stream_state', True) else None
-    return self[1]((raw_outputs,outputs))
+    with self._precision():
+        if not self.is_lm: return super(SequentialRNN, self).forward(input)
+        state = None if self.state is None or self[0].state_bs(self.state)!=input.shape[0] else self.state
+        raw_outputs,outputs,state = self[0](input, state)
+        self.state = self[0].detach_state(state) if getattr(self[0], 'stream_state', True) else None
+        return self[1]((raw_outputs,outputs))
 
 # %% ../../nbs/15_build.ipynb #9dbad20f
 def left_align(
