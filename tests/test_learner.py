@@ -40,6 +40,26 @@ def lm(tmp_path):
     set_seed(0)
     return language_model_learner(lm_data(tmp_path), AWD_LSTM, config=small, pretrained=False, silent=True)
 
+# ---- on a GPU
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
+@pytest.mark.parametrize('size', [small, dict(emb_sz=200, n_hid=500, n_layers=3)])
+@pytest.mark.parametrize('half', [False,True])
+def test_training_and_law_3_on_a_gpu(tmp_path, size, half):
+    "Trains in float32 and in bfloat16; then a text's answer is the same alone, in a batch and on the CPU, and cuDNN may use TF32 as before"
+    set_seed(0)
+    learn,was = text_classifier_learner(clas_data(tmp_path), AWD_LSTM, config=size, drop_mult=.1, pretrained=False, silent=True),torch.backends.cudnn.allow_tf32
+    if half: learn.to_bf16()
+    before = learn.validate(learn.data.fix_dl)[0]
+    learn.fit_one_cycle(8, 1e-2)
+    assert learn.validate(learn.data.fix_dl)[0]<before-.03
+    texts = [*frame(9, seed=1).text,'x '*40]
+    many = [o[2] for o in learn.predict(texts)]
+    for t,p in zip(texts, many): assert torch.allclose(learn.predict(t)[2], p, atol=1e-6)
+    assert torch.allclose(learn.get_preds()[0][3], learn.predict(frame().text[47])[2], atol=1e-6)
+    learn.model.cpu()
+    assert torch.allclose(torch.stack(many), torch.stack([o[2] for o in learn.predict(texts)]), atol=1e-5) and torch.backends.cudnn.allow_tf32==was
+
 # ---- pretrained weights
 
 def v1_files(lm, folder, itos=None, v2=False, **extra):

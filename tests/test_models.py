@@ -6,6 +6,7 @@ import numpy as np, pytest, torch, torch.nn.functional as F
 from hypothesis import given, settings, strategies as st
 from torch import nn
 
+from textnb.core import full_float32
 from textnb.models import *
 from textnb.models.awd_lstm import _FusedLSTM, _packed, lstm
 
@@ -320,6 +321,24 @@ def test_lstm_kernels_agree(sl, bs):
         for a, b in zip(r, res[0]): torch.testing.assert_close(a, b)
         for a, b in zip(g, grads[0]): torch.testing.assert_close(a, b)
     assert torch.autograd.gradcheck(fns[1], args)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
+@pytest.mark.parametrize('training', [True, False])
+def test_lstm_on_a_gpu(training):
+    "The encoder on a GPU gives the outputs and gradients that it gives on the CPU, in eval mode, too, and about those in bfloat16"
+    torch.manual_seed(0)
+    enc, x = AWD_LSTM(30, 16, 24, 2, hidden_p=0, input_p=0, embed_p=0, weight_p=0).train(training), torch.randint(2, 30, (3, 11))
+    gpu = copy.deepcopy(enc).cuda()
+    def run(m, ids):
+        raw, _, state = m(ids, m(ids)[2])
+        return [*raw, *state[0]], torch.autograd.grad(raw[-1].pow(2).sum(), list(m.parameters()))
+    (a, ga), (b, gb) = run(enc, x), run(gpu, x.cuda())
+    for o, p in zip([*a, *ga], [*b, *gb]): torch.testing.assert_close(p.cpu(), o, atol=1e-3, rtol=1e-2)
+    with full_float32(): exact = run(gpu, x.cuda())
+    for o, p in zip([*a, *ga], [*exact[0], *exact[1]]): torch.testing.assert_close(p.cpu(), o, atol=1e-5, rtol=1e-4)
+    with torch.autocast('cuda', torch.bfloat16): half = run(gpu, x.cuda())[0]
+    for o, p in zip(a, half): torch.testing.assert_close(p.cpu().float(), o, atol=.02, rtol=.05)
 
 
 @pytest.mark.parametrize('sl,bs', [(1, 1), (1, 4), (7, 3), (40, 2), (3, 100)])

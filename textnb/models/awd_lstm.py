@@ -127,7 +127,7 @@ def lstm(
         with torch.autocast('cpu', enabled=False): return _FusedLSTM.apply(x, h, c, *weights, dtype)
     if x.is_cuda: weights = _one_piece(weights)
     state = [o.to(x.dtype)[None].contiguous() for o in (h,c)]
-    out,h,c = torch.lstm(x, state, weights, True, 1, 0., False, False, True)
+    out,h,c = torch.lstm(x, state, weights, True, 1, 0., torch.is_grad_enabled(), False, True)
     return out, h[0], c[0]
 
 # %% ../../nbs/11_awd_lstm.ipynb #74774ebd
