@@ -28,6 +28,12 @@ def browser_type_launch_args(chromium):
     "For pytest-playwright, whose `page` fixture then opens that browser"
     return dict(executable_path=chromium, args=FLAGS.split())
 
+@pytest.fixture
+def on_cpu(monkeypatch):
+    "Models and batches of this test are on the CPU, for equality bit by bit: some sums on a GPU come in any order"
+    from textnb.core import defaults
+    monkeypatch.setattr(defaults, 'device', 'cpu')
+
 def pytest_collection_modifyitems(items):
     "Tests with a browser come last: Playwright leaves an event loop running, and panels are tested without one first"
     items.sort(key=lambda o: 'browser' in getattr(o, 'fixturenames', ()))

@@ -6,7 +6,9 @@ import pytest
 from nbdev.config import get_config
 from nbdev.test import test_nb as run_nb
 
-def pytest_addoption(parser): parser.addoption('--slow', action='store_true', help='run the notebook cells marked `#| slow` as well')
+def pytest_addoption(parser):
+    parser.addoption('--slow', action='store_true', help='run the notebook cells marked `#| slow` as well')
+    parser.addoption('--nb-device', default='cpu', help='where the models of the notebooks are: what they show was made on a CPU, and a GPU draws other random numbers')
 
 def classes():
     "The classes that textnb has defined so far"
@@ -19,12 +21,13 @@ def registers():
     return [v for m in mods for k,v in vars(m).items() if type(v) is dict and k[:2]!='__']
 
 @contextmanager
-def as_found():
+def as_found(device):
     "Leave textnb as it was: a notebook patches the methods that it grows onto the library's classes, and enters its own classes in registers"
     import textnb.all
     defaults = textnb.all.defaults
     old,sigint = dict(vars(defaults)),signal.getsignal(signal.SIGINT)
     had,kept = {c:dict(vars(c)) for c in classes()},[(d,dict(d)) for d in registers()]
+    defaults.device = device
     try: yield
     finally:
         signal.signal(signal.SIGINT, sigint)
@@ -38,7 +41,7 @@ class Notebook(pytest.Item):
     def runtest(self):
         cfg = get_config(self.path.parent)
         force = ['slow'] if self.config.getoption('slow', False) else []
-        with as_found(): ok,_ = run_nb(self.path, skip_flags=cfg.tst_flags.split(), force_flags=force, basepath=cfg.config_path)
+        with as_found(self.config.getoption('nb_device', 'cpu')): ok,_ = run_nb(self.path, skip_flags=cfg.tst_flags.split(), force_flags=force, basepath=cfg.config_path)
         if not ok: pytest.fail(f'a cell of {self.path.name} raised: its traceback is below', pytrace=False)
     def reportinfo(self): return self.path, None, self.path.relative_to(self.config.rootpath).as_posix()
 

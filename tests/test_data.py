@@ -82,8 +82,8 @@ def test_reading_leaves_no_trace():
     rows = list(torch.utils.data.DataLoader(pl, batch_size=4, num_workers=2))
     for e in range(3):
         for dl in (a.train_dl, b.train_dl): dl.set_epoch(e)
-        xs = [torch.cat(o) for o in a.train_dl]
-        assert all(torch.equal(x, torch.cat(o)) for x,o in zip(xs, b.train_dl))
+        xs = [torch.cat(o).cpu() for o in a.train_dl]
+        assert all(torch.equal(x, torch.cat(o).cpu()) for x,o in zip(xs, b.train_dl))
         if e==0: assert all(torch.equal(x, torch.cat(o)) for x,o in zip(xs, rows)) and len(xs)==len(rows)
     first = [a.train_dl.stream.doc_order(e)[0].tolist() for e in range(3)]
     assert len({tuple(o) for o in first})==3 and first[0]!=sorted(first[0])
@@ -94,7 +94,7 @@ def test_val_bs_is_free():
     data = TextLMDataBunch.from_df('.', df[:1], df[1:], bs=4, val_bs=2, bptt=5, min_freq=1, include_bos=False)
     assert data.one_batch()[0].shape==(4,5)
     x = torch.cat([x for x,_ in data.valid_dl], 1)
-    assert x.shape[0]==2 and torch.equal(x.flatten(), torch.from_numpy(data.valid_ds.store[0].astype(np.int64)))
+    assert x.shape[0]==2 and torch.equal(x.flatten().cpu(), torch.from_numpy(data.valid_ds.store[0].astype(np.int64)))
     data.batch_size = 10
     assert data.train_dl.one_batch()[0].shape==(10,5) and data.valid_dl.batch_size==2
     assert data.fix_dl.batch_size==10
@@ -151,7 +151,7 @@ def test_train_loader():
     assert len(data.train_dl)==6 and len(data.train_dl.order())==96 and len(data.fix_dl)==7 and sorted(data.fix_dl.order())==list(range(100))
     for dl in (data.train_dl, data.valid_dl, data.fix_dl):
         o = dl.order()
-        for i,(x,y) in enumerate(dl): assert np.array_equal(y, dl.dataset.labels[o[i*16:(i+1)*16]])
+        for i,(x,y) in enumerate(dl): assert np.array_equal(y.cpu(), dl.dataset.labels[o[i*16:(i+1)*16]])
     assert len(TextClasDataBunch.from_df('.', frame(), frame(), bs=500).train_dl)==1
 
 def test_lengths_are_not_textified():
@@ -190,6 +190,7 @@ def test_seed_code(csv):
 def test_random_parts_follow_fastai_and_leave_the_generators_alone(csv):
     "Law 8; with `np.random.seed(2)` before, the parts are those of fastai v1"
     np.random.seed(2)
+    if torch.cuda.is_available(): torch.cuda.init()
     before = get_rng_state()
     data = TextClasDataBunch.from_csv(csv, 'texts.csv')
     s = TextList.from_df(frame(), cols='text').split_by_rand_pct(.1)

@@ -167,7 +167,7 @@ def test_words_are_the_top_of_the_model(tmp, learn, arch):
     d,model = lm.data,lm.model.eval()
     for where in 'The', 'film', 'GREAT', ',', '!!!!':
         o = place_of(d, TEXT, where)
-        x = torch.as_tensor(d.encode(TEXT)[:o.tokens[0]].copy())[None]
+        x = torch.as_tensor(d.encode(TEXT)[:o.tokens[0]].copy())[None].to(lm.device)
         model.reset()
         with torch.no_grad(): p = model(x)[0][0,-1].double().softmax(-1)
         model.reset()
@@ -184,7 +184,7 @@ def test_a_backward_model_reads_what_is_right_of_the_word(tmp):
     lm = writer(tmp, backwards=True)
     d = lm.data
     o = place_of(d, TEXT, 'film')
-    x = torch.as_tensor(d.encode(TEXT)[o.tokens[0]+1:][::-1].copy())[None]
+    x = torch.as_tensor(d.encode(TEXT)[o.tokens[0]+1:][::-1].copy())[None].to(lm.device)
     lm.model.eval().reset()
     with torch.no_grad(): p = lm.model(x)[0][0,-1].double().softmax(-1)
     lm.model.reset()

@@ -335,7 +335,7 @@ def test_classifier_trains_and_predicts(pair):
     _, clas = pair
     clas.unfreeze()
     before = clas.validate(clas.data.fix_dl)[0]
-    clas.fit_one_cycle(2, 1e-2)
+    clas.fit_one_cycle(4, 1e-2)
     preds, y = clas.get_preds()
     assert clas.validate(clas.data.fix_dl)[0]<before and len(preds)==16
     texts = DF.text[56:].tolist()
@@ -350,7 +350,7 @@ def test_writes(pair):
     text, ids = 'the film was', []
     start = lm.data.encode(text).tolist()
     no = [i for i, w in enumerate(lm.data.vocab.itos) if w in ('xxunk', 'xxpad', 'xxbos', 'xxfld', 'xxfake', 'xxeos')]
-    def log_probs(i): return lm.model.step(torch.tensor([start+i]))[0][0].log_softmax(-1)
+    def log_probs(i): return lm.model.step(torch.tensor([start+i], device=lm.device))[0][0].log_softmax(-1)
     with torch.no_grad():
         for _ in range(6):
             p = log_probs(ids)[-1]
@@ -359,7 +359,7 @@ def test_writes(pair):
         greedy = lm.predict(text, 6, temperature=0, decoder=lambda t: t)
         assert greedy==' '.join([text, *[lm.data.vocab.itos[i] for i in ids]])==lm.beam_search(text, 6, top_k=1, beam_sz=1, decoder=lambda t: t)
         found = [lm.data.vocab.stoi[w] for w in lm.beam_search(text, 6, beam_sz=8, decoder=lambda t: t).split()[3:]]
-        def score(i): return log_probs(i)[len(start)-1:-1].gather(1, torch.tensor(i)[:, None]).sum()
+        def score(i): return log_probs(i)[len(start)-1:-1].gather(1, torch.tensor(i, device=lm.device)[:, None]).sum()
         assert score(found)>=score(ids)-1e-4
     one, two = (lm.predict(text, 30, seed=3, decoder=lambda t: t) for _ in range(2))
     assert one==two and not any(lm.data.vocab.stoi[w] in no for w in one.split()[3:])
@@ -413,14 +413,14 @@ def test_backwards(name, tmp_path):
     lm, clas = learners(name, tmp_path, backwards=True)
     out = lm.predict('long night', 3, temperature=0, decoder=lambda t: t)
     assert out.endswith(' long night') and len(out.split())==5
-    ids = torch.tensor([lm.data.encode('long night').tolist()[:0:-1]])
+    ids = torch.tensor([lm.data.encode('long night').tolist()[:0:-1]], device=lm.device)
     lm.model.eval()
     with torch.no_grad(): p = lm.model.step(ids)[0][0, -1]
     p[[i for i, w in enumerate(lm.data.vocab.itos) if w in ('xxunk', 'xxpad', 'xxbos', 'xxfld', 'xxfake', 'xxeos')]] = -torch.inf
     assert out.split()[2]==lm.data.vocab.itos[p.argmax()]
-    x = torch.tensor([clas.data.encode(DF.text[60]).tolist()[::-1]])
+    x = torch.tensor([clas.data.encode(DF.text[60]).tolist()[::-1]], device=clas.device)
     clas.model.eval()
-    with torch.no_grad(): close(clas.predict(DF.text[60])[2], clas.model(x)[0][0].softmax(-1))
+    with torch.no_grad(): close(clas.predict(DF.text[60])[2], clas.model(x)[0][0].softmax(-1).cpu())
     close(clas.get_preds()[0][4], clas.predict(DF.text[60])[2])
     clas.export(tmp_path/'back.tnb')
     assert load_learner(tmp_path, 'back.tnb').data.backwards

@@ -33,10 +33,10 @@ def lm(request, tmp_path_factory): return make_lm(tmp_path_factory.mktemp('lm'),
 
 def log_prob(lm, text, ids):
     "The log-probability of `ids` after `text`, in one run over everything"
-    x = torch.tensor([lm.data.encode(text).tolist()+list(ids)])
+    x = torch.tensor([lm.data.encode(text).tolist()+list(ids)], device=lm.device)
     lm.model.eval()
     with torch.no_grad(): lp = lm.model.step(x[:,:-1], None)[0][0].log_softmax(-1)
-    return lp[-len(ids):].gather(1, torch.tensor(ids)[:,None]).sum().item()
+    return lp[-len(ids):].gather(1, torch.tensor(ids, device=lm.device)[:,None]).sum().item()
 
 # ---- tokens back to text
 
@@ -93,7 +93,7 @@ def test_greedy(lm):
     assert sample_ids(lm, 'the film', 15, temperature=1e-6)==ids
     x,bad = lm.data.encode('the film').tolist(),banned_ids(lm.data.vocab)
     for i in ids:
-        with torch.no_grad(): out = lm.model.eval().step(torch.tensor([x]), None)[0][0,-1].clone()
+        with torch.no_grad(): out = lm.model.eval().step(torch.tensor([x], device=lm.device), None)[0][0,-1].clone()
         out[bad] = -torch.inf
         assert out.argmax().item()==i
         x.append(i)
@@ -273,7 +273,7 @@ def test_filters_leave_scores(lm):
     hook.remove()
     assert torch.equal(z, keep) and not calls
     with torch.no_grad(): want = lm.model.eval().step(prompt_ids(lm, 'the film')[None], None)[0][0,-1]
-    torch.testing.assert_close(z, want, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(z, want.cpu(), atol=1e-5, rtol=1e-5)
 
 def test_repetition(lm):
     "A strong penalty writes no word twice, and leaves the marks of the tokenizer alone"
@@ -540,7 +540,7 @@ def test_backward(tmp_path, arch):
     learn = make_lm(tmp_path, arch, backwards=True)
     for text in (learn.predict('was the end', 4, seed=0), learn.beam_search('was the end', 4, beam_sz=3)): assert text.endswith(' was the end')
     ids = sample_ids(learn, 'the end', 1, temperature=0)
-    x = torch.tensor([learn.data.vocab.numericalize(['end','the'])])
+    x = torch.tensor([learn.data.vocab.numericalize(['end','the'])], device=learn.device)
     with torch.no_grad(): out = learn.model.eval().step(x, None)[0][0,-1]
     out[banned_ids(learn.data.vocab)] = -torch.inf
     assert out.argmax().item()==ids[0]

@@ -54,7 +54,7 @@ def test_same_function(learn):
     "The explained function is the one that predicts, at the edges of bptt and max_len and far behind them"
     for n in (1,2,6,7,8,27,28,29,60,200):
         ids = np.arange(n)%(len(learn.data.vocab)-9)+9
-        with torch.no_grad(): got = class_scores(learn.model.eval(), word_vectors(learn.model, ids)).softmax(-1)
+        with torch.no_grad(): got = class_scores(learn.model.eval(), word_vectors(learn.model, ids)).softmax(-1).cpu()
         assert torch.allclose(got[0], learn.predict_ids([ids])[0], atol=1e-5), n
 
 @pytest.mark.parametrize('target', [probability, margin])
@@ -105,9 +105,9 @@ def test_backward(tmp_path):
     l = text_classifier_learner(clas_data(tmp_path, backwards=True), AWD_LSTM, config=small, pretrained=False, silent=True)
     a = attribute(l, 'the great film')
     assert [l.data.vocab.itos[i] for i in a.ids]==a.tokens==['xxbos','the','great','film']
-    g = grad_wrt_words(l.model, a.ids[::-1], lambda s: probability(s, a.target, l.loss_func))[0].abs().sum(-1).flip(0)
+    g = grad_wrt_words(l.model, a.ids[::-1], lambda s: probability(s, a.target, l.loss_func))[0].abs().sum(-1).flip(0).cpu()
     assert np.allclose(a.scores, g, atol=1e-6)
-    assert np.allclose(a.probs, class_scores(l.model.eval(), word_vectors(l.model, a.ids[::-1]))[0].softmax(-1).detach(), atol=1e-6)
+    assert np.allclose(a.probs, class_scores(l.model.eval(), word_vectors(l.model, a.ids[::-1]))[0].softmax(-1).detach().cpu(), atol=1e-6)
 
 # ---- colours and HTML
 

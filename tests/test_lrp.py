@@ -161,7 +161,7 @@ def test_language_model(tmp_path):
     lm = language_model_learner(lm_data(tmp_path), AWD_LSTM, config=small, pretrained=False, silent=True)
     a = attribute(lm, 'the film was', 'lrp', target='logit')
     lm.model.eval()
-    scores,_ = lm.model.step(torch.tensor(a.ids[None]))
+    scores,_ = lm.model.step(torch.tensor(a.ids[None], device=lm.device))
     assert a.is_lm and abs(a.value-scores[0,-1,a.target].item())<1e-5
     assert len(a.scores)==len(a.tokens) and np.isfinite(a.scores).all() and abs(a.gap-(a.scores.sum()-a.value))<1e-6
 
