@@ -33,7 +33,7 @@ def test_config_json_that_is_wrong_is_named(home, bad):
     (Config.home()/'config.json').write_text(bad)
     with pytest.raises(ValueError, match='config.json'): Config.data_path()
 
-def test_home_that_cannot_be_made_tensor_namesthe_variable(tmp_path, monkeypatch):
+def test_home_that_cannot_be_made_names_the_variable(tmp_path, monkeypatch):
     (tmp_path/'file').write_text('')
     monkeypatch.setenv('TEXTNB_HOME', str(tmp_path/'file'/'home'))
     with pytest.raises(OSError, match='TEXTNB_HOME'): Config.home()
