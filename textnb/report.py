@@ -110,11 +110,12 @@ def shade_tokens(
     _same_len(tokens, scores)
     def _span(t, s, r):
         cls = ('p' if r>0 else 'n') + (' sp' if re.fullmatch('xx[a-z]{3,4}', t) else '')
-        return f'<span class="{cls}" style="--a:{abs(r):.2f}" title="{s:+.3f}">{esc(t) if t.strip() else "⏎" if chr(10) in t else "␣"}</span>'
+        line = ';text-decoration:underline dotted' if r<=-.05 else ''
+        return f'<span class="{cls}" style="--a:{abs(r):.2f}{line}" title="{s:+.3f}">{esc(t) if t.strip() else "⏎" if chr(10) in t else "␣"}</span>'
     return ' '.join(map(_span, tokens, map(float, scores), relative(scores)))
 
 # %% ../nbs/61_report.ipynb #926b9d86
-_cube = dict(p=[None,17,18,19,20,26], n=[None,52,88,94,130,166])
+_cube = dict(p=[None,53,54,55,56,57], n=[None,52,88,94,130,166])
 
 def shade_ansi(
     tokens:list[str], # tokens of one text
@@ -161,8 +162,8 @@ def confusion_table(
     return f'<div class="scroll"><table class="confusion"><thead><tr><th>true \\ predicted</th>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
 
 # %% ../nbs/61_report.ipynb #26767b2a
-_light = '--bg:#fff;--fg:#1b1f24;--dim:#5b6672;--line:#d5dbe1;--card:#f5f7f9;--s0:#2166ac;--s1:#b35806;--s2:#1b7837;--s3:#762a83;--pos:33 130 210;--neg:235 125 20'
-_dark = '--bg:#14181d;--fg:#e4e8ec;--dim:#9aa5b1;--line:#343c45;--card:#1d232a;--s0:#74add1;--s1:#fdae61;--s2:#7fbf7b;--s3:#c2a5cf;--pos:60 145 225;--neg:225 115 25'
+_light = '--bg:#fff;--fg:#1b1f24;--dim:#5b6672;--line:#d5dbe1;--card:#f5f7f9;--s0:#2166ac;--s1:#b35806;--s2:#1b7837;--s3:#762a83;--pos:128 115 172;--neg:235 125 20'
+_dark = '--bg:#14181d;--fg:#e4e8ec;--dim:#9aa5b1;--line:#343c45;--card:#1d232a;--s0:#74add1;--s1:#fdae61;--s2:#7fbf7b;--s3:#c2a5cf;--pos:128 115 172;--neg:225 115 25'
 
 page_css = f':root{{color-scheme:light dark;{_light}}} @media (prefers-color-scheme:dark){{:root{{{_dark}}}}}' + '''
 *{box-sizing:border-box} body{margin:0 auto;max-width:60rem;padding:1.5rem 1rem 4rem;background:var(--bg);color:var(--fg);font:16px/1.55 system-ui,sans-serif}
@@ -175,7 +176,7 @@ svg text{fill:currentColor;font-size:11.5px} svg .title{font-size:13px;font-weig
 .line{fill:none;stroke:var(--c);stroke-width:2;stroke-linejoin:round} circle{fill:var(--c)}
 table{border-collapse:collapse;font-size:.95rem;width:100%} th,td{text-align:left;vertical-align:top;padding:.35rem .6rem;border-bottom:1px solid var(--line)} th{font-weight:600}
 td.num{text-align:right;font-variant-numeric:tabular-nums} table.confusion{width:auto} td.cm{text-align:right;min-width:6.5rem;font-variant-numeric:tabular-nums} td.cm small{display:block}
-span.p,td.p{background:rgb(var(--pos)/calc(var(--a)*.62))} span.n,td.n{background:rgb(var(--neg)/calc(var(--a)*.62))} span.p,span.n{border-radius:.2rem;padding:.06em .12em} .sp{font-size:.72em;color:var(--dim)}
+span.p,td.p{background:rgb(var(--pos)/calc(var(--a)*.75))} span.n,td.n{background:rgb(var(--neg)/calc(var(--a)*.62))} span.p,span.n{border-radius:.2rem;padding:.06em .12em} .sp{font-size:.72em;color:var(--dim)}
 .text{background:var(--card);border:1px solid var(--line);border-radius:.5rem;padding:.55rem .9rem;margin:.6rem 0;line-height:1.9;overflow-wrap:anywhere} .text p{margin:0 0 .15rem;font-size:.88rem;line-height:1.5;color:var(--dim)}
 .wrong{color:var(--s1);font-weight:600} @media print{.text,svg,tr{break-inside:avoid}}
 '''
@@ -229,7 +230,7 @@ def _head_figures(r):
     if m.get('auroc') is not None: res.append((f'{m["auroc"]:.3f}', 'area under the ROC curve'))
     return cards(res + [(f'{m["f1"]:.3f}', 'F1'), (f'{m["loss"]:.3f}', 'cross-entropy'), (f'{sum(r["seconds"].values()):.0f} s', 'from start to finish')])
 
-_how = ('Blue words speak for the class, orange ones against it: the gradient of its margin over the other classes, times the word vector. '
+_how = ('Purple words speak for the class, orange and underlined ones against it: the gradient of its margin over the other classes, times the word vector. '
     'Intrinsic attention, in the second line, is the size of that gradient alone: how much the probability would move if the word were changed.')
 
 # %% ../nbs/61_report.ipynb #d6035ef0
