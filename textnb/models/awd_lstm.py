@@ -1,4 +1,4 @@
-"""An LSTM language model that is regularised well: one step, a loop, a fast layer, and the encoder that three dropouts make of them
+"""An LSTM language model that is regularised well: one step, a loop, a fast layer, and the encoder that three kinds of dropout make of them
 
 Docs: https://textnb.github.io/textnb/awd_lstm.html.md"""
 
