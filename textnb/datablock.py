@@ -528,6 +528,7 @@ class FloatList(LabelItems):
         except (TypeError,ValueError) as e: raise ValueError(f'labels must be numbers here: {e}') from e
         if not len(res) and self.width>1: res = res.reshape(0, self.width)
         if not np.isfinite(res).all(): raise ValueError(f'{int((~np.isfinite(res)).sum())} of the labels are missing or infinite: drop those rows')
+        if self.log and not (res>0).all(): raise ValueError(f'log=True is for numbers above 0, but {res[res<=0][0]:g} is among the labels: leave log out, or those rows')
         self.labels = np.log(res) if self.log else res
         return np.ones(len(self.items), dtype=bool)
 
