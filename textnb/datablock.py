@@ -235,12 +235,16 @@ def filter_by_folder(self:ItemList,
     return self.filter_by_func(_keep)
 
 # %% ../nbs/03c_datablock.ipynb #ec123eeb
+def _check_share(name, x):
+    if not 0<=x<=1: raise ValueError(f'{name} is a share of the items, from 0 to 1, not {x}')
+
 @patch
 def filter_by_rand(self:ItemList,
     p:float, # share to keep
     seed:int|None=None, # None follows NumPy's global generator
 )->ItemList: # those kept
     "Keep each item with probability `p`"
+    _check_share('p', p)
     return self.take(split_rng(seed).rand(len(self))<p)
 
 @patch
@@ -249,6 +253,7 @@ def use_partial_data(self:ItemList,
     seed:int|None=None, # None follows NumPy's global generator
 )->ItemList: # those kept
     "Keep a random sample"
+    _check_share('sample_pct', sample_pct)
     return self.take(split_rng(seed).permutation(len(self))[:int(sample_pct*len(self))])
 
 # %% ../nbs/03c_datablock.ipynb #8123d247
