@@ -188,10 +188,11 @@ def from_csv(cls:ItemList,
 # %% ../nbs/03c_datablock.ipynb #4db6a73d
 def text_files(
     path, # folder
-    extensions=text_extensions, # of the files; None for all
+    extensions=text_extensions, # of the files, one or several; None for all
     include=None, # names of sub-folders to look into; None for all
 )->list: # sorted paths
     "The files under `path` that have one of `extensions`"
+    if isinstance(extensions, str): extensions = [extensions]
     path,ext = Path(path),None if extensions is None else {o.lower() for o in extensions}
     if not path.is_dir(): raise FileNotFoundError(f'{path} is not a folder')
     res = []
@@ -282,23 +283,36 @@ class ItemLists:
     def __repr__(self): return f'{type(self).__name__}: {len(self.train)} train, {len(self.valid)} valid'
 
 # %% ../nbs/03c_datablock.ipynb #a7866172
+def _places(idxs, n):
+    "`idxs`, positions from either end or a mask, as positions from 0 to `n-1`"
+    idxs = np.asarray(idxs)
+    if idxs.dtype==bool and len(idxs)!=n: raise ValueError(f'the mask has {len(idxs)} values for {n} items: give one for each')
+    idxs = _positions(idxs)
+    if len(idxs) and not -n<=idxs.min()<=idxs.max()<n: raise IndexError(f'there is no item {idxs[(idxs<-n)|(idxs>=n)][0]}: the list has {n}')
+    return idxs%n if n else idxs
+
 @patch
-def split_by_list(self:ItemList, train, valid)->ItemLists: return ItemLists(self.path, train, valid)
+def split_by_list(self:ItemList,
+    train:ItemList, # to learn from
+    valid:ItemList, # to check with
+)->ItemLists: # both
+    "Split as somebody has done it already"
+    return ItemLists(self.path, train, valid)
 
 @patch
 def split_by_idxs(self:ItemList,
-    train_idx, # positions
-    valid_idx, # positions
+    train_idx, # positions, or a mask
+    valid_idx, # positions, or a mask
 )->ItemLists: # both
     "Split by two lists of positions"
-    return ItemLists(self.path, self.take(np.asarray(train_idx, dtype=np.int64)), self.take(np.asarray(valid_idx, dtype=np.int64)))
+    return ItemLists(self.path, *(self.take(_places(o, len(self))) for o in (train_idx, valid_idx)))
 
 @patch
 def split_by_idx(self:ItemList,
-    valid_idx, # positions of the validation items; all others are for training
+    valid_idx, # positions of the validation items, or a mask; all others are for training
 )->ItemLists: # both
     "Split by the positions of the validation items"
-    valid_idx = np.asarray(valid_idx, dtype=np.int64)
+    valid_idx = _places(valid_idx, len(self))
     return self.split_by_idxs(np.setdiff1d(np.arange(len(self)), valid_idx), valid_idx)
 
 # %% ../nbs/03c_datablock.ipynb #ea8484e9
@@ -333,7 +347,7 @@ def split_by_valid_func(self:ItemList,
     func, # from an item to True if it is for validation
 )->ItemLists: # both
     "Split by a function"
-    return self.split_by_idx([i for i,o in enumerate(self.raw) if func(o)])
+    return self.split_by_idx(np.array([bool(func(o)) for o in self.raw], dtype=bool))
 
 @patch
 def split_by_folder(self:ItemList,
@@ -354,7 +368,9 @@ def split_by_files(self:ItemList,
 )->ItemLists: # both
     "Split by the names of the validation files"
     names = set(valid_names)
-    return self.split_by_valid_func(lambda o: Path(o).name in names)
+    res = self.split_by_valid_func(lambda o: Path(o).name in names)
+    if names and len(self) and not len(res.valid): raise ValueError(f'no item is called {sorted(map(str, names))[0]!r}, or by another of the {len(names)} names: give names of files, without folders')
+    return res
 
 @patch
 def split_by_fname_file(self:ItemList,
@@ -714,7 +730,11 @@ def label_from_folder(self:ItemLists,
     **kwargs, # for the class of labels, such as `classes`
 )->LabelLists: # ready for `databunch`
     "The label of a file is the name of its folder"
-    return self.label_from_func(lambda o: Path(o).parts[-2], label_cls, **kwargs)
+    def _f(o):
+        parts = Path(o).parts
+        if len(parts)<2: raise ValueError(f'{str(o)[:40]!r} is not the path of a file in a folder: use label_from_df, label_from_func or label_from_list')
+        return parts[-2]
+    return self.label_from_func(_f, label_cls, **kwargs)
 
 @patch
 def label_from_re(self:ItemLists,
@@ -724,6 +744,7 @@ def label_from_re(self:ItemLists,
     **kwargs, # for the class of labels
 )->LabelLists: # ready for `databunch`
     "The label is the first group of `pat` in the path (or the text) of an item"
+    if not re.compile(pat).groups: raise ValueError(f'{pat!r} has no group: put what is the label in parentheses')
     def _f(o):
         s = (self.path/o).absolute().as_posix() if full_path else str(o)
         m = re.search(pat, s)
