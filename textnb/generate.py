@@ -36,6 +36,7 @@ def decode_spec_tokens(
     tokens:list, # tokens with special ones among them
 )->list: # tokens as they would be in a text
     "Undo `xxmaj`, `xxup`, `xxrep` and `xxwrep` in `tokens`"
+    if isinstance(tokens, str): raise TypeError(f"decode_spec_tokens wants a list of tokens, and not {tokens[:40]!r}: cut the text at its spaces first, with split()")
     res,marks,it = [],[],iter(tokens)
     for t in it:
         if t in (TK_MAJ,TK_UP,TK_REP,TK_WREP): marks.append((t, _count(next(it, '')) if t in (TK_REP,TK_WREP) else 1))

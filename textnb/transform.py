@@ -326,6 +326,11 @@ def clean_text(
         t = str(t)
     return _re_unreadable.sub(lambda m: ' ' if m[0]<'\x80' else '\ufffd', t) if _re_unreadable.search(t) else t
 
+# %% ../nbs/02_transform.ipynb #2e6bf53a
+def _no_str(o, msg):
+    "Raise if `o`, which should hold texts or tokens, is one string"
+    if isinstance(o, str): raise TypeError(f"{msg} (and not {o[:40]!r})")
+
 # %% ../nbs/02_transform.ipynb #93eea7b0
 class Tokenizer:
     "Rules and a tokenizer put together: what makes tokens of a text, in training as in prediction"
@@ -425,6 +430,7 @@ def process_all(self:Tokenizer,
     texts, # texts
 )->list: # a list of tokens for each text
     "Tokens of all `texts`; for a corpus, `build_store` is quicker and takes a tenth of the memory"
+    _no_str(texts, 'process_all wants a list of texts: put one text in a list, or use process_text')
     return [self.process_text(t) for t in texts]
 
 # %% ../nbs/02_transform.ipynb #489a1244
@@ -560,6 +566,7 @@ def train(cls:SubwordTokenizer,
     post_rules:list=None, # rules for the words, `defaults.text_post_rules` if None
 )->SubwordTokenizer: # to be given to a `Tokenizer` with the same rules
     "Learn parts of words from `texts`"
+    _no_str(texts, 'SubwordTokenizer.train wants a list of texts')
     words = Tokenizer(_Words, 'xx', pre_rules, post_rules)
     texts = [t for o in texts if (t := ' '.join(words.process_text(o)))]
     if not texts: raise ValueError('There is no text to learn parts of words from')
@@ -593,6 +600,7 @@ def numericalize(self:Vocab,
     t:list, # tokens
 )->list: # their numbers, that of `xxunk` for an unknown token
     "Numbers of the tokens `t`"
+    _no_str(t, 'numericalize wants a list of tokens: cut the text first, with `Tokenizer().process_text`')
     get,unk = self.stoi.get,self.unk
     return [get(o, unk) for o in t]
 
@@ -616,7 +624,10 @@ def create(cls:Vocab,
     min_freq:int=2, # keep only tokens that occur at least so often
 )->Vocab: # the special tokens, then the others by frequency
     "A vocabulary of the most frequent of `tokens`"
-    freq = Counter(tokens if isinstance(tokens, Mapping) else chain.from_iterable(tokens))
+    def checked(toks):
+        _no_str(toks, 'Vocab.create wants a list of tokens for each text: cut the texts first, with `Tokenizer().process_all`')
+        return toks
+    freq = Counter(tokens if isinstance(tokens, Mapping) else chain.from_iterable(map(checked, checked(tokens))))
     spec = defaults.text_spec_tok
     often = sorted(((o,c) for o,c in freq.items() if c>=min_freq), key=lambda o: o[1], reverse=True)
     itos = (spec+[o for o,c in often[:max_vocab] if o not in spec])[:max_vocab]
