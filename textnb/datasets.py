@@ -43,6 +43,7 @@ def hash_split(
     seed:int=42, # another seed, another split
 )->list: # of bool, True for validation
     "Hold out `pct` of the distinct `texts`, chosen by hash, so that the choice never changes"
+    if not 0<=pct<=1: raise ValueError(f'pct is a share of the texts, from 0 to 1, not {pct}')
     def key(t): return hashlib.sha256(f'{seed} {t}'.encode('utf-8', 'surrogatepass')).digest()
     texts = [str(t) for t in texts]
     distinct = sorted(set(texts), key=key)
