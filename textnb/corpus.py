@@ -462,12 +462,12 @@ def csv_texts(
 # %% ../nbs/03_corpus.ipynb #f23c7045
 def folder_texts(
     path, # a folder
-    extensions=('.txt',), # endings of the files to read, in any folder below
+    extensions=('.txt',), # ending of the files to read, in any folder below; or several
     encoding:str='utf-8', # encoding of the files
     skip_unreadable:bool=False, # leave files out that cannot be read, with a warning, rather than stop?
 )->Texts: # a string a file, by path in alphabetical order
     "Texts of the files in a folder"
-    path = Path(path)
+    path,extensions = Path(path),{extensions} if isinstance(extensions, str) else set(extensions)
     if not path.is_dir(): raise FileNotFoundError(f'There is no folder {path}')
     def read():
         for f in sorted(o for o in path.rglob('*') if o.suffix in extensions and not o.is_dir()):
