@@ -349,7 +349,7 @@ def _custom_order(self:DocLoader, epoch):
         torch.manual_seed(self.seed+epoch)
         np.random.seed((self.seed+epoch)%2**32)
         res = np.fromiter(s, dtype=np.int64)
-    if res.size and not (0<=res.min() and res.max()<len(self.dataset)): raise IndexError(f'sampler gave index {res.max()}; the dataset has {len(self.dataset)} items')
+    if res.size and not (0<=res.min() and res.max()<len(self.dataset)): raise IndexError(f'sampler gave index {res[(res<0)|(res>=len(self.dataset))][0]}; the dataset has {len(self.dataset)} items')
     return res
 
 # %% ../nbs/03a_loaders.ipynb #406f05d5

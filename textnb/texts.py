@@ -80,6 +80,7 @@ def find_cols(
     what:str='', # what they are for, said in the error
 )->list: # positions
     "Positions of `cols` in `df`"
+    if not isinstance(df, pd.DataFrame): raise TypeError(f'a table is a DataFrame, and not {type(df).__name__}: for a list of texts there is `TextList(texts)`')
     names = list(df.columns)
     return [_find_col(names, c, what) for c in (cols if isinstance(cols, (list,tuple,np.ndarray,pd.Index)) else [cols])]
 

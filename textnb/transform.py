@@ -322,6 +322,7 @@ def clean_text(
     "Make `t` readable: control characters become spaces, lone surrogates the replacement character"
     if not isinstance(t, str):
         if isinstance(t, (bytes,bytearray)): raise TypeError("A text is bytes: decode it first, as in text.decode('utf-8')")
+        if isinstance(t, (list,tuple,dict,set,np.ndarray)): raise TypeError(f"A text is a {type(t).__name__} ({str(t)[:40]}): give one text, as a str")
         if t is None or str(t) in ('nan','<NA>','NaT'): raise ValueError(f"A text is missing ({t!r}): drop such rows with df.dropna(), or fill them with df.fillna('')")
         t = str(t)
     return _re_unreadable.sub(lambda m: ' ' if m[0]<'\x80' else '\ufffd', t) if _re_unreadable.search(t) else t
