@@ -65,7 +65,9 @@ class GradientClipping(Callback):
     "Shortens the gradient to at most `clip`"
     def __init__(self,
         clip:float=0., # largest norm of all gradients together; 0 does nothing
-    ): self.clip = clip
+    ):
+        if clip and not clip>0: raise ValueError(f'clip is the largest norm of the gradient, above 0 (or 0 for none), and not {clip}')
+        self.clip = clip
 
     def after_backward(self):
         if self.clip: nn.utils.clip_grad_norm_(self.learn.model.parameters(), self.clip)
@@ -85,7 +87,9 @@ class AccumulateScheduler(Callback):
     order = -30
     def __init__(self,
         n_step:int=1, # batches for a step
-    ): self.n_step = n_step
+    ):
+        if n_step<1: raise ValueError(f'n_step is a number of batches, at least 1, and not {n_step}')
+        self.n_step = n_step
 
     def after_loss(self):
         l,first = self.learn,self.learn.batch_i//self.n_step*self.n_step
@@ -102,7 +106,9 @@ class MixedPrecision(Callback):
     def __init__(self,
         dtype:str='bfloat16', # 'bfloat16' or 'float16'
         loss_scale:float=2.**16, # first factor of the loss, for float16
-    ): self.dtype,self.loss_scale = dtype,loss_scale
+    ):
+        if dtype not in ('bfloat16','float16'): raise ValueError(f"dtype={dtype!r}: choose 'bfloat16' or 'float16'")
+        self.dtype,self.loss_scale = dtype,loss_scale
 
     def before_fit(self):
         l = self.learn
@@ -176,7 +182,7 @@ class EarlyStoppingCallback(TrackerCallback):
         monitor:str='valid_loss', # a column of the recorder's table
         mode:str='auto', # 'min', 'max', or 'auto': by the name
         min_delta:float=0., # the least that counts as better
-        patience:int=0, # epochs without improvement that are borne
+        patience:int=0, # epochs without improvement that are put up with
     ):
         super().__init__(monitor, mode, min_delta)
         self.patience = patience
@@ -221,7 +227,7 @@ class ReduceLROnPlateauCallback(TrackerCallback):
     def __init__(self,
         monitor:str='valid_loss', # a column of the recorder's table
         mode:str='auto', # 'min', 'max', or 'auto': by the name
-        patience:int=0, # epochs without improvement that are borne
+        patience:int=0, # epochs without improvement that are put up with
         factor:float=0.2, # what the rates are multiplied with
         min_delta:float=0., # the least that counts as better
     ):

@@ -65,6 +65,10 @@ class Scheduler(Callback):
         lr,mom = self.at(self.position)
         self.learn.set_hypers(lr=lr, mom=mom)
 
+def _check_moms(moms):
+    if np.shape(moms)!=(2,) or not all(0<=m<1 for m in moms): raise ValueError(f'moms are two momentums, each from 0 to less than 1, such as (0.95,0.85), and not {moms}')
+    return tuple(moms)
+
 # %% ../nbs/21_schedule.ipynb #c73558ca
 class OneCycleScheduler(Scheduler):
     "The one-cycle policy"
@@ -74,7 +78,10 @@ class OneCycleScheduler(Scheduler):
         div_factor:float=25., # the first rate is `lr_max/div_factor`
         pct_start:float=0.3, # part of training in which the rate rises
         final_div:float=None, # the last rate is `lr_max/final_div`
-    ): self.lr_max,self.kw = lr_max,dict(moms=tuple(moms), div_factor=div_factor, pct_start=pct_start, final_div=final_div)
+    ):
+        if not 0<=pct_start<=1: raise ValueError(f'pct_start is a part of the training, from 0 to 1, and not {pct_start}')
+        if not (div_factor>0 and (final_div is None or final_div>0)): raise ValueError(f'div_factor and final_div divide the peak: they must be above 0, and not {div_factor} and {final_div}')
+        self.lr_max,self.kw = lr_max,dict(moms=_check_moms(moms), div_factor=div_factor, pct_start=pct_start, final_div=final_div)
 
     def at(self, p): return one_cycle(p, self.learn.lr_range(self.lr_max), **self.kw)
 
@@ -108,7 +115,9 @@ class FlatCosScheduler(Scheduler):
         lr, # as for `lr_range`
         moms:tuple=(0.95,0.85), # the first is kept throughout
         start_pct:float=0.72, # part of training with the flat rate
-    ): self.lr,self.moms,self.start_pct = lr,tuple(moms),start_pct
+    ):
+        if not 0<=start_pct<=1: raise ValueError(f'start_pct is a part of the training, from 0 to 1, and not {start_pct}')
+        self.lr,self.moms,self.start_pct = lr,_check_moms(moms),start_pct
 
     def at(self, p):
         lr = self.learn.lr_range(self.lr)
@@ -153,7 +162,10 @@ class LRFinder(Scheduler):
         end_lr:float=10., # last rate
         num_it:int=100, # batches
         stop_div:bool=True, # stop when the loss explodes?
-    ): self.start_lr,self.end_lr,self.num_it,self.stop_div = start_lr,end_lr,num_it,stop_div
+    ):
+        if not 0<start_lr<end_lr<math.inf: raise ValueError(f'the rates must rise, from above 0 to a finite one, and not from {start_lr} to {end_lr}')
+        if num_it<1: raise ValueError(f'num_it is a number of batches, at least 1, and not {num_it}')
+        self.start_lr,self.end_lr,self.num_it,self.stop_div = start_lr,end_lr,num_it,stop_div
 
     def before_fit(self): self.i,self.avg,self.best = 0,0.,math.inf
     def before_batch(self):
@@ -195,12 +207,13 @@ def lr_find(self:Learner,
     wd=None, # weight decay; the learner's own by default
 )->float: # a suggestion; `learn.recorder.plot()` shows the curve
     "Try learning rates from `start_lr` to `end_lr`, and put everything back"
+    finder = LRFinder(start_lr, end_lr, num_it, stop_div)
     if self.opt is None: self.create_opt(0.)
     with self.preserved(), self.added_cbs():
         self.callbacks = [cb for cb in self.callbacks if cb.in_lr_find]
         self._ready(start_lr, wd)
         self.with_valid = False
-        self._fit(-(-num_it//max(1, len(self.data.train_dl))), callbacks=[LRFinder(start_lr, end_lr, num_it, stop_div)])
+        self._fit(-(-num_it//max(1, len(self.data.train_dl))), callbacks=[finder])
     return suggest_lr(self.recorder.lrs, self.recorder.losses)
 
 # %% ../nbs/21_schedule.ipynb #f1168d43

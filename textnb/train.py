@@ -62,6 +62,7 @@ def as_metric(
     "Make a `Metric` of `m`"
     m = getattr(m, 'metric', m)
     if isinstance(m, type) and issubclass(m, Metric): m = m()
+    if not isinstance(m, Metric) and not callable(m): raise TypeError(f'{m!r:.40} is no metric: give a function of predictions and targets, such as `accuracy` (without quotes), or a `Metric`')
     return m if isinstance(m, Metric) else AvgMetric(m)
 
 # %% ../nbs/20_train.ipynb #ab8147d3
@@ -277,6 +278,7 @@ def add_cb(self:Learner,
 )->Callback: # the one that was added
     "Add a callback for every fit from now on"
     if isinstance(cb, type): cb = cb()
+    if not isinstance(cb, Callback): raise TypeError(f'{cb!r:.40} is no callback: give a `Callback`, or a class of them')
     cb.learn = self
     self.callbacks.append(cb)
     return cb
@@ -333,13 +335,14 @@ def lr_range(self:Learner,
 )->np.ndarray: # a learning rate for each layer group
     "Learning rates of the layer groups"
     n = len(self.layer_groups)
+    if isinstance(lr, slice) and lr.stop is None: raise ValueError(f'{lr}: give the rate of the last group, slice(last), or of both ends, slice(first, last)')
     if not isinstance(lr, slice):
         res = np.array(lr, dtype=float).reshape(-1)
         if len(res) not in (1,n): raise ValueError(f'{len(res)} learning rates for {n} layer groups: give one, {n}, or a slice')
         res = np.broadcast_to(res, (n,)).copy()
     elif lr.start: res = np.geomspace(lr.start, lr.stop, n) if n>1 else np.array([float(lr.stop)])
     else: res = np.array([lr.stop/10]*(n-1)+[lr.stop], dtype=float)
-    if not (res>=0).all(): raise ValueError(f'{lr}: learning rates and weight decay are at least 0')
+    if not ((res>=0)&(res<np.inf)).all(): raise ValueError(f'{lr}: learning rates and weight decay are at least 0, and finite')
     return res
 
 # %% ../nbs/20_train.ipynb #fd10f09a
