@@ -153,6 +153,7 @@ def forward(self:LSTM,
     state:tuple=None, # (h, c), each (ways, bs, n_hid); None for zeros
 )->tuple: # output (bs, sl, ways*n_hid), (h, c)
     "Run the layer over `x` from `state`"
+    if x.shape[-1]!=self.n_in: raise ValueError(f'the layer takes {self.n_in} features a step, and {x.shape[-1]} came in')
     if state is None: state = ((None,)*len(self.ways),)*2
     outs,hs,cs = [],[],[]
     for w,h,c in zip(self.ways, *state):
@@ -180,6 +181,8 @@ class AWD_LSTM(nn.Module):
     ):
         super().__init__()
         if zoneout_p and not qrnn: raise ValueError(f'zoneout_p={zoneout_p:g} is for QRNN layers: add qrnn=True, or leave it out')
+        if n_layers<1: raise ValueError(f'n_layers is at least 1, and not {n_layers}')
+        if bidir and (emb_sz%2 or (n_layers>1 and n_hid%2)): raise ValueError(f'bidir=True gives half of the features of a layer to each direction: emb_sz and n_hid must be even, and not {emb_sz} and {n_hid}')
         self.emb_sz,self.n_hid,self.n_layers,self.pad_idx,self.bidir,self.n_dir = emb_sz,n_hid,n_layers,pad_token,bidir,2 if bidir else 1
         self.zoneout_p = zoneout_p
         self.encoder = nn.Embedding(vocab_sz, emb_sz, padding_idx=pad_token)

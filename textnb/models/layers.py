@@ -98,6 +98,8 @@ class WeightDropout(nn.Module):
         super().__init__()
         self.module,self.weight_p = module,weight_p
         self.layer_names = [layer_names] if isinstance(layer_names,str) else list(layer_names)
+        lost = [n for n in self.layer_names if module._parameters.get(n) is None]
+        if lost: raise ValueError(f'{type(module).__name__} has no parameter {lost[0]!r}: it has {", ".join(module._parameters) or "none of its own"}')
         for n in self.layer_names:
             self.register_parameter(f'{n}_raw', nn.Parameter(module._parameters.pop(n).data))
             if hasattr(module, '_flat_weights'): module._flat_weights[module._flat_weights_names.index(n)] = None
