@@ -225,11 +225,11 @@ class KappaScore(ConfusionMatrix):
 def auc_roc(
     scores, # `(n,)` numbers, larger for the positive class
     targ, # `(n,)` 0 or 1
-)->float: # NaN if there is only one class
+)->float: # NaN if there is only one class, or a score is NaN
     "Area under the ROC curve"
     s,t = np.asarray(scores, dtype=float),np.asarray(targ).astype(bool)
     npos,nneg = int(t.sum()),int((~t).sum())
-    if not (npos and nneg): return math.nan
+    if not (npos and nneg) or np.isnan(s).any(): return math.nan
     _,inv,cnt = np.unique(s, return_inverse=True, return_counts=True)
     rank = (np.cumsum(cnt)-(cnt-1)/2)[inv]
     return float((rank[t].sum()-npos*(npos+1)/2)/(npos*nneg))
