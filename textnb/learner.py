@@ -124,8 +124,8 @@ class RNNLearner(Learner):
     def __init__(self,
         data, # a `DataBunch` of texts
         model:nn.Module, # a `SequentialRNN`: encoder and decoder, or encoder and classifier head
-        split_func=None, # model -> list of layer groups
-        clip:float=None, # largest norm of the gradient
+        split_func=None, # model -> list of layer groups; None: one group
+        clip:float=None, # largest norm of the gradient; None: no limit
         alpha:float=2., # strength of activation regularisation (AR)
         beta:float=1., # strength of temporal activation regularisation (TAR)
         metrics=None, # default: accuracy for classes and for language models
@@ -403,6 +403,8 @@ def predict_ids(self:RNNLearner,
     bs:int=64, # documents in one batch
 )->torch.Tensor: # (n, c) predictions, in the order of `ids`
     "Predictions for documents given as ids; long ones go together"
+    if bs<1: raise ValueError(f'bs is a number of documents, at least 1, and not {bs}')
+    if not len(ids): return torch.zeros(0, self.data.c)
     if self.data.backwards: ids = [a[::-1] for a in ids]
     order,res,dev = sorted(range(len(ids)), key=lambda i: -len(ids[i])),[None]*len(ids),next(self.model.parameters()).device
     with eval_mode(self.model), torch.inference_mode():
@@ -443,7 +445,7 @@ def get_preds(self:RNNLearner,
     activ=None, # applied to the outputs; default by the loss function
     with_loss:bool=False, # also the loss of each item?
     n_batch:int=None, # stop after so many batches
-    pbar=None, # a progress bar to use
+    pbar=None, # False: no progress bar
     ordered:bool=True, # order of the data set (otherwise that of the loader, longest first)
 )->list: # predictions, targets and, if asked for, losses
     "Predictions and targets on `ds_type`"
@@ -467,7 +469,7 @@ def show_results(self:RNNLearner,
 @patch
 def export(self:RNNLearner,
     file:str='export.tnb', # name, under the path of the learner, or a path
-    destroy:bool=False, # kept for v1's callers
+    destroy:bool=False, # kept for v1's callers; nothing is destroyed
 )->Path: # the file written
     "Write all that a prediction needs to one archive"
     if self.spec is None: raise ValueError("this learner has no recipe for its model (`spec`): export works for learners made by "
