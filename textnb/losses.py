@@ -101,7 +101,7 @@ class _RowsCrossEntropy(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, d):
         grad, = ctx.saved_tensors
-        return (grad if d==1 else grad*d.to(grad.dtype)), None, None, None
+        return (grad if d==1 else grad*d.to(grad.dtype)), None, None
 
 # %% ../nbs/19_losses.ipynb #b8d0e3cf
 @patch
