@@ -282,7 +282,7 @@ class ItemLists:
     ): self.path,self.train,self.valid,self.test = Path(path),train,valid,test
     def __repr__(self): return f'{type(self).__name__}: {len(self.train)} train, {len(self.valid)} valid'
 
-# %% ../nbs/03c_datablock.ipynb #a7866172
+# %% ../nbs/03c_datablock.ipynb #f9a37f17
 def _places(idxs, n):
     "`idxs`, positions from either end or a mask, as positions from 0 to `n-1`"
     idxs = np.asarray(idxs)
@@ -291,6 +291,7 @@ def _places(idxs, n):
     if len(idxs) and not -n<=idxs.min()<=idxs.max()<n: raise IndexError(f'there is no item {idxs[(idxs<-n)|(idxs>=n)][0]}: the list has {n}')
     return idxs%n if n else idxs
 
+# %% ../nbs/03c_datablock.ipynb #a7866172
 @patch
 def split_by_list(self:ItemList,
     train:ItemList, # to learn from
@@ -766,10 +767,18 @@ def label_from_list(self:ItemLists,
     return self._label(lambda il: train_labels if il is self.train else valid_labels, label_cls, **kwargs)
 
 @patch
-def label_const(self:ItemLists, const=0, label_cls=None, **kwargs)->LabelLists: return self.label_from_func(lambda o: const, label_cls, **kwargs)
+def label_const(self:ItemLists,
+    const=0, # the label
+    label_cls=None, # class of labels
+    **kwargs, # for the class of labels
+)->LabelLists: # ready for `databunch`
+    "The same label for all"
+    return self.label_from_func(lambda o: const, label_cls, **kwargs)
 
 @patch
-def label_empty(self:ItemLists)->LabelLists: return self._label(lambda il: [0]*len(il), EmptyLabelList)
+def label_empty(self:ItemLists)->LabelLists: # ready for `databunch`
+    "No labels: zeros in their places"
+    return self._label(lambda il: [0]*len(il), EmptyLabelList)
 
 # %% ../nbs/03c_datablock.ipynb #0a063dde
 class LMTextList(TextList):
