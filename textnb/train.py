@@ -135,30 +135,39 @@ class Recorder(Callback):
     @property
     def losses(self)->list: return smooth(self.raw_losses)
 
-    def before_fit(self):
-        self._clear()
-        timed = self.learn.add_time and not os.environ.get('IN_TEST')
-        self.names = ['epoch','train_loss','valid_loss']+[as_metric(m).name for m in self.learn.metrics]+['time']*timed
-        self.start = time.perf_counter()
+# %% ../nbs/20_train.ipynb #a92e5114
+@patch
+def before_fit(self:Recorder):
+    "Begin a new record"
+    self._clear()
+    timed = self.learn.add_time and not os.environ.get('IN_TEST')
+    self.names = ['epoch','train_loss','valid_loss']+[as_metric(m).name for m in self.learn.metrics]+['time']*timed
+    self.start = time.perf_counter()
 
-    def before_epoch(self): self.start = time.perf_counter()
+@patch
+def before_epoch(self:Recorder): self.start = time.perf_counter()
 
-    def after_batch(self):
-        if not self.learn.training: return
-        loss = self.learn.loss.detach()
-        self._losses.append(loss.item() if loss.device.type=='cpu' else loss)
-        self.lrs.append(self.learn.opt.param_groups[-1]['lr'])
-        self.moms.append(self.learn._get_mom())
+@patch
+def after_batch(self:Recorder):
+    "Note down loss, learning rate and momentum"
+    if not self.learn.training: return
+    loss = self.learn.loss.detach()
+    self._losses.append(loss.item() if loss.device.type=='cpu' else loss)
+    self.lrs.append(self.learn.opt.param_groups[-1]['lr'])
+    self.moms.append(self.learn._get_mom())
 
-    def after_epoch(self):
-        v = self.learn.val_values
-        if v:
-            self.val_losses.append(v[0])
-            self.metrics.append(v[1:])
-        loss = self.losses[-1] if self._losses else math.nan
-        s = time.perf_counter()-self.start
-        row = [self.learn.epoch,loss]+(v or [None]*(1+len(self.learn.metrics)))
-        self.rows.append(row+[f'{int(s)//60:02d}:{int(s)%60:02d}']*(self.names[-1]=='time'))
+# %% ../nbs/20_train.ipynb #0f01c0f7
+@patch
+def after_epoch(self:Recorder):
+    "Add the row of the epoch"
+    v = self.learn.val_values
+    if v:
+        self.val_losses.append(v[0])
+        self.metrics.append(v[1:])
+    loss = self.losses[-1] if self._losses else math.nan
+    s = time.perf_counter()-self.start
+    row = [self.learn.epoch,loss]+(v or [None]*(1+len(self.learn.metrics)))
+    self.rows.append(row+[f'{int(s)//60:02d}:{int(s)%60:02d}']*(self.names[-1]=='time'))
 
 # %% ../nbs/20_train.ipynb #d9ec04f8
 def _fmt(o):
