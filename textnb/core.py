@@ -203,7 +203,7 @@ def preserve_rng(): # a context manager
 
 # %% ../nbs/00_core.ipynb #5df8f348
 def set_seed(
-    s:int, # any integer
+    s:int, # an integer from -2**63 to 2**64-1
 ):
     "Seed the global generators of Python, NumPy and torch with `s`"
     random.seed(s)
