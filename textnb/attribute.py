@@ -10,7 +10,7 @@ __all__ = ['targets', 'long_text', 'baselines', 'attribution_methods', 'class_sc
            'register_method', 'methods_of', 'method_named', 'attribute']
 
 # %% ../nbs/40_attribute.ipynb #150d703a
-import csv, difflib, importlib.util, inspect, io, json, time
+import csv, difflib, importlib.util, inspect, io, json, numbers, time
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -165,11 +165,16 @@ def class_names(
     if learn.data.is_lm: return learn.data.vocab.itos
     return [str(c) for c in learn.data.classes or [f'output {i}' for i in range(n)]]
 
+def _whole(k):
+    "`k` as an int; None if it is no whole number"
+    try: return int(k) if not isinstance(k, (str,bytes)) and int(k)==k else None
+    except (TypeError,ValueError,OverflowError): return None
+
 def _class_number(learn, k, n):
     "The number of class or word `k`: a number, or a name"
-    names = class_names(learn, n)
+    names,i = class_names(learn, n),_whole(k)
     if isinstance(k, str) and k in names: return names.index(k)
-    if not isinstance(k, str) and -n<=int(k)<n: return int(k)%n
+    if i is not None and -n<=i<n: return i%n
     if not learn.data.is_lm: raise IndexError(f"there is no class {k!r}: the model has {n}{', ' if learn.data.classes else ''}{', '.join(names[:20] if learn.data.classes else [])}")
     near = difflib.get_close_matches(str(k), names, 3) if isinstance(k, str) else []
     raise IndexError(f"there is no word {k!r} in the vocabulary of {n}{': near to it are ' if near else ''}{', '.join(near)}")
@@ -182,10 +187,10 @@ def cut(self:Question,
     by:str, # 'token', 'word' or 'sentence'
 ):
     "Ask about pieces of this size"
-    text = self.text if isinstance(self.text, str) else ' '.join(self.text)
+    text,least = self.text if isinstance(self.text, str) else ' '.join(self.text),len(self.ids)//64
     if by not in ('token','word','sentence'): raise ValueError(f"a text is cut by 'token', 'word' or 'sentence', and not by {by!r}")
     if by=='token': self.groups = None
-    else: self.groups = word_groups(text, self.tokens, self.spans) if by=='word' else sentence_groups(self.tokens, self.spans, min_len=len(self.ids)//64)
+    else: self.groups = word_groups(text, self.tokens, self.spans) if by=='word' else sentence_groups(self.tokens, self.spans, max(64, least), least)
 
 @patch(as_prop=True)
 def units(self:Question):
@@ -502,12 +507,20 @@ def method_named(
     raise ValueError(f"{why}; there are {', '.join(map(repr, has))}")
 
 # %% ../nbs/40_attribute.ipynb #b1389afa
+_least = dict(samples=1, evals=1, steps=1, max_steps=1, max_units=1, noise=0, ridge=0, eps=0, width=1e-3)
+
 def _options(name, fn, kw):
     "Check the options `kw` of the method `name`"
     known = list(inspect.signature(fn).parameters)[1:]
-    for k in kw:
+    for k,v in kw.items():
         if k not in known: raise TypeError(f"{name!r} has no option {k!r}: it takes {', '.join(known) or 'none'}")
+        if k in _least and v is not None and not (isinstance(v, numbers.Real) and v>=_least[k]): raise ValueError(f"{k} of {name!r} is at least {_least[k]}, and not {v!r}")
     return kw
+
+def _check_text(text):
+    "Raise if `text` is neither a text nor a tuple of columns"
+    if isinstance(text, str) or (isinstance(text, tuple) and text and all(isinstance(o, str) for o in text)): return
+    raise TypeError(f"the text must be a str, not {type(text).__name__} {text!r:.40}")
 
 def attribute(
     learn, # a learner: a classifier, or a language model
@@ -521,8 +534,7 @@ def attribute(
 )->Attribution: # scores of the tokens
     "Ask which tokens of `text` the prediction depends on"
     start = time.perf_counter()
-    if not (isinstance(text, str) or (isinstance(text, tuple) and text and all(isinstance(o, str) for o in text))):
-        raise TypeError(f"the text must be a str, not {type(text).__name__} {text!r:.40}")
+    _check_text(text)
     if target is not None and target not in targets:
         if class_id is not None: raise ValueError(f"no target {target!r}: there are {', '.join(targets)}")
         class_id,target = target,None
@@ -618,7 +630,7 @@ def _smoothed(q, reduce, samples, noise, seed):
 @register_method('smoothgrad', signed=True)
 def _smoothgrad(q,
     samples:int=20, # noisy copies
-    noise:float=.1, # spread of the noise, as a share of the range of the vectors
+    noise:float=.1, # standard deviation of the noise, as a share of the range of the vectors' numbers
     seed:int=0, # of the noise
 ):
     "Gradient x input, averaged over noise"
@@ -627,7 +639,7 @@ def _smoothgrad(q,
 @register_method('squaregrad', signed=False)
 def _squaregrad(q,
     samples:int=20, # noisy copies
-    noise:float=.1, # spread of the noise, as a share of the range of the vectors
+    noise:float=.1, # standard deviation of the noise, as a share of the range of the vectors' numbers
     seed:int=0, # of the noise
 ):
     "Mean square of the gradient over noise"

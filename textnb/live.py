@@ -17,7 +17,7 @@ from fastcore.basics import patch
 from torch import nn
 
 from .attribute import *
-from .attribute import _options, _record, long_text
+from .attribute import _check_text, _options, _record, long_text
 from .lrp import *
 from .lrp import _before
 from .running import *
@@ -278,6 +278,7 @@ def update(self:LiveText,
 )->LiveRecord: # prediction, running prediction and attribution
     "Read what is new in `text`, and explain it"
     start,learn = time.perf_counter(),self.learn
+    _check_text(text)
     name = method_named(learn, method or ('lrp' if 'lrp' in methods_of(learn) else 'gradient x input'))
     ask = (learn, text, class_id, target or attribution_methods[name].target, contrast)
     why = self.why or (f'the text has more than {self.max_tokens} tokens' if len(learn.data.encode(text))>self.max_tokens else None)
