@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd, torch
 
-from .attribute import _class_number, class_names, grad_wrt_words, Question
+from .attribute import _check_finite, _class_number, class_names, grad_wrt_words, Question
 from .generate import _begins, _has_parts, banned_ids, decode_spec_tokens, next_step, prompt_ids, read_prompt
 from .learner import eval_mode, LanguageLearner, load_learner
 from .spans import merge_spans, token_spans, word_groups
@@ -173,6 +173,9 @@ def _proposed(learn, text, start, end, new, how, **kwargs):
 def _removals(learn, text, at): return [_proposed(learn, text, at.start, at.end, new, 'remove') for new in ('',UNK)]
 
 # %% ../nbs/40j_edits.ipynb #fa90662e
+def _check_count(k):
+    if not (isinstance(k, int) and k>=1): raise ValueError(f'k, the number of proposals, is at least 1, and not {k!r}')
+
 def _word_ids(vocab, kind=None):
     "True for those tokens of `vocab` that are words; of a sub-word vocabulary those that begin a word, or those that do not"
     no = set(banned_ids(vocab).tolist())
@@ -214,10 +217,12 @@ def lm_words(
     k:int=10, # how many words
 )->list: # (word, probability), the most probable first
     "What the language model would write in the place of a word, from what it reads on one side of it"
+    _check_count(k)
     v,parts = lm.data.vocab,_has_parts(lm)
     glued = start>0 and not text[start-1].isspace()
     with eval_mode(lm.model), torch.inference_mode():
         logits,state = _read_side(lm, text, start, end, marks)
+        _check_finite(lm.model, logits)
         p,ok = logits[0].cpu().double().softmax(-1),_word_ids(v, None if not parts or lm.data.backwards else not glued)
         p,ids = p[:len(ok)].where(ok, -1.).topk(min(k, int(ok.sum())))
         words,p = _whole_words(lm, ids, p, state) if parts else ([v.itos[i] for i in ids],p.tolist())
@@ -270,6 +275,7 @@ def hotflip(
     target:str='margin', # the number whose change is estimated: one of `targets`
 )->list: # a `Proposal` each, the largest estimate first; not yet weighed
     "Exchanges of one token that change the prediction most, by the gradient's estimate"
+    _check_count(k)
     data,found = _classifier(learn).data,places(learn.data, text) if where is None else [place_of(learn.data, text, where)]
     if not found: raise ValueError('the text has no word to edit: write one first')
     q = Question(learn, text, class_id, target)
@@ -296,7 +302,8 @@ def propose(
     more:bool=False, # HotFlip: look for what raises the class, rather than what lowers it?
 )->list: # a `Proposal` each, in the order of the adviser
     "Edits of one word of `text`, and what each does to the prediction"
-    if how not in HOWS: raise ValueError(f"nobody is called {how!r} who proposes edits: there are {', '.join(HOWS)}")
+    _check_count(k)
+    if how not in HOWS: raise ValueError(f"no adviser {how!r}: there are {', '.join(HOWS)}")
     at,lm = place_of(_classifier(learn).data, text, where),open_lm(lm) if how=='lm' else None
     if class_id is not None: class_id = _class_number(learn, class_id, learn.data.c)
     edits = hotflip(learn, text, at.num, k, class_id, more) if how=='hotflip' else _by_lm(learn, text, at, lm, k) if how=='lm' else _removals(learn, text, at)
