@@ -189,6 +189,7 @@ def faithfulness(
 )->Faithfulness: # numbers and curves
     "Take away the words that `a` calls important, and ask the model again"
     if n_random<2: raise ValueError(f'a number is only shown beside random rankings: n_random is at least 2, and not {n_random}')
+    if not bins or not all(0<b<=1 for b in bins): raise ValueError(f'bins are shares of the text, above 0 and at most 1, and not {bins!r}')
     (ids,groups),rng = pieces(learn, a),np.random.default_rng(seed)
     places = np.flatnonzero([len(g)>0 for g in groups])
     orders,(counts,grid) = [ranked(a.scores, places), *(rng.permutation(places) for _ in range(n_random))],_counts(len(places), bins, points)
@@ -258,15 +259,16 @@ class League:
 def league(
     learn, # a learner
     texts:list, # texts to explain
-    methods:list=None, # names, or functions of learner and text that give an `Attribution`; default all that `learn` has
+    methods:list=None, # names (or one), or functions of learner and text that give an `Attribution`; default all that `learn` has
     mode:str='delete', # how to remove words: one of `removals`
     n_random:int=20, # random rankings of each text
     seed:int=0, # of the random rankings
 )->League: # the table
     "Compare methods by what becomes of the predictions of many `texts`"
+    if isinstance(texts, str) or not len(texts): raise ValueError(f'texts must be a list of at least one text, not {texts!r:.40}')
     def explain(m, t): return m(learn, t) if callable(m) else attribute(learn, t, m)
     rows = {}
-    for m in methods or methods_of(learn):
+    for m in [methods] if isinstance(methods, str) else methods or methods_of(learn):
         fs = [faithfulness(learn, explain(m, t), mode, n_random=n_random, points=0, seed=seed+i) for i,t in enumerate(texts)]
         rows[m if isinstance(m, str) else fs[0].method] = {k:_mean([f.scores[k] for f in fs]) for k in fs[0].scores}
     return League(rows, len(texts), mode)
@@ -337,6 +339,7 @@ def text_infidelity(
     seed:int=0, # of sets and shuffles
 )->Score: # mean square, beside that of shuffled scores
     "By how much sums of scores miss what the number explained loses without these words"
+    if samples<1 or n_random<2: raise ValueError(f'at least 1 set of words and 2 shuffles are needed, not samples={samples} and n_random={n_random}')
     (ids,groups),rng = pieces(learn, a),np.random.default_rng(seed)
     places,q = np.flatnonzero([len(g)>0 for g in groups]),Question(learn, a.text, a.target, a.target_kind if a.rival_name is None else 'margin', a.rival_name)
     gone = rng.random((samples, len(places)))<rng.random((samples,1))
@@ -364,7 +367,7 @@ class RandomisationCheck:
     @property
     def rho(self)->np.ndarray: return self.correlations.mean(1) # (steps,) means over texts
     @property
-    def flagged(self)->bool: return bool(self.rho[-1]>.5) # does the explanation stay when the model is gone?
+    def flagged(self)->bool: return bool(self.rho[-1]>.5) # does the explanation stay when the model is gone? It does if the last mean is above .5
     def __repr__(self):
         steps = ' '.join(f'{r:.2f}' for r in self.rho)
         return f"{self.method}: {steps}{'   not model-dependent' if self.flagged else ''}"
@@ -372,7 +375,7 @@ class RandomisationCheck:
 # %% ../nbs/40g_faithful.ipynb #88cb3321
 def randomisation_check(
     learn, # a learner
-    texts:list, # texts to explain
+    texts:list, # texts to explain; those of fewer than three words have no order to speak of and are left out
     method:str='gradient x input', # its name, or a function of learner, text and class that gives an `Attribution`
     seed:int=0, # of the disorder
 )->RandomisationCheck: # correlations by step and text
@@ -382,6 +385,7 @@ def randomisation_check(
     l.model = copy.deepcopy(learn.model)
     twin = dict(zip(learn.model.modules(), l.model.modules()))
     places = [[i for i,t in enumerate(a.ids) if i in set(removable(learn, a.ids).tolist())] for a in own]
+    if not any(len(p)>2 for p in places): raise ValueError('ranks cannot be compared: give texts of at least three words')
     rho = []
     for g in reversed(learn.layer_groups):
         shuffle_weights([twin[m] for m in g], gen)

@@ -226,6 +226,8 @@ def label_issues(self:TextClassificationInterpretation,
         "Take those of texts that it has not seen: learn.interpret(DatasetType.Valid), or for the training set\n"
         "  TextClassificationInterpretation.from_preds(learn, out_of_sample_preds(train, learn.data), DatasetType.Fix)")
     y,p = self.y_true.numpy(),self.preds.float().numpy()
+    lost = int((~np.isfinite(p)).any(1).sum())
+    if lost: raise ValueError(f'{lost} of {len(p)} predictions are nan, which says nothing about labels: are the weights of the model broken, perhaps by a training that diverged?')
     found,quality = np.zeros(len(y), dtype=bool),label_quality(y, p, by)
     found[confident_joint(y, p)[1]] = True
     names,rows = np.array([str(o) for o in self.data.classes], dtype=object),np.argsort(quality, kind='stable')
