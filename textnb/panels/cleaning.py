@@ -22,6 +22,7 @@ from ..report import esc
 from ..texts import read_table
 from .frame import *
 from .top_losses import *
+from .top_losses import _check_size, _SHOW
 
 # %% ../../nbs/42c_cleaning.ipynb #7340c67d
 FIELDS = ('label','drop','note')
@@ -157,10 +158,12 @@ def text_hash(
     return hashlib.sha256(' '.join(str(text).split()).encode('utf-8', 'backslashreplace')).hexdigest()[:12]
 
 def _texts(df, cols):
-    "The texts in `df`; several columns are joined"
+    "The texts in `df`; several columns are joined, and a cell that is empty is an empty text"
     cols = [cols] if isinstance(cols, (str,int)) and cols in df.columns else cols
     if isinstance(cols, (str,int)) or any(c not in df.columns for c in cols): raise ValueError(f"there is no column {cols!r}: there are {', '.join(map(repr, df.columns))}")
-    return df[list(cols)].astype(str).agg(' '.join, axis=1).to_numpy(dtype=object) if len(cols)>1 else df[cols[0]].astype(str).to_numpy(dtype=object)
+    texts = df[list(cols)].astype(object)
+    texts = texts.where(texts.notna(), '').astype(str)
+    return (texts.agg(' '.join, axis=1) if len(cols)>1 else texts[cols[0]]).to_numpy(dtype=object)
 
 # %% ../../nbs/42c_cleaning.ipynb #7d16aabb
 def apply_edits(
@@ -291,6 +294,7 @@ class CleaningDesk(RowsPanel):
         **view, # what to show at first, as `VIEW`
     ):
         self.interp,self._rows,self.file = source if isinstance(source, TextClassificationInterpretation) else None,None,file
+        _check_size(size)
         self.data = _of_interp(source) if self.interp else _of_table(source, text_col, label_col)
         d = self.data
         self.log = None if journal is None else Journal(journal, dict(n=len(d['facts']), digest=_digest(d), classes=d['classes']))
@@ -319,6 +323,7 @@ def _of_interp(interp):
 
 def _of_table(df, text_col, label_col):
     "What the desk needs of a table"
+    if not len(df): raise ValueError('the table has no rows: there is nothing to decide about')
     texts = _texts(df, text_col)
     if label_col not in df.columns: raise ValueError(f"there is no label column {label_col!r}: there are {', '.join(map(repr, df.columns))}")
     if df[label_col].isna().any(): raise ValueError(f'{int(df[label_col].isna().sum())} labels of column {label_col!r} are missing: fill them with a name of your own, such as "unlabelled", and relabel them here')
@@ -361,6 +366,7 @@ def select(self:CleaningDesk,
 )->np.ndarray: # positions
     "The rows of a view"
     show,e = view['show'],self.state['edits']['rows']
+    if show=='odd' or show not in (*_SHOW,*EDITED,'candidates'): raise ValueError(f"there are no rows called {show!r}: there are {', '.join(v for _,v in self.choices(self.state)['show'])}")
     rows = select_rows(self.data['facts'], {**view, 'show':show if show in ('wrong','right') else 'all'}, self.data['search'], lambda: [''])
     if show=='candidates': return rows[self.data['candidates'][rows]]
     if show not in EDITED: return rows

@@ -20,6 +20,7 @@ from .frame import *
 
 # %% ../../nbs/42b_top_losses.ipynb #d4053c9d
 VIEW = dict(sort='loss', down=True, text='', regex=False, actual=-1, predicted=-1, show='all', loss=None, prob=None)
+_SHOW = 'all','wrong','right','odd'
 
 def text_finder(
     text:str, # what to look for; capitals make no difference
@@ -44,6 +45,7 @@ def select_rows(
     v = {**VIEW, **view}
     cols = {c:facts[c].to_numpy() for c in facts}
     keep = np.ones(len(facts), dtype=bool)
+    if v['show'] not in _SHOW: raise ValueError(f"there are no rows called {v['show']!r}: there are {', '.join(_SHOW)}")
     for c in ('actual','predicted'):
         if v[c] is not None and v[c]>=0: keep &= cols[c]==v[c]
     if v['show'] in ('wrong','right'): keep &= (cols['actual']!=cols['predicted'])==(v['show']=='wrong')
@@ -85,9 +87,15 @@ def reduce_rows(
     if k=='step': return {**state, 'row':_step(state, v)}
     if k=='cell': return {**state, 'page':0, **(dict(actual=-1, predicted=-1) if v==(state['actual'],state['predicted']) else dict(actual=v[0], predicted=v[1]))}
     if k=='clear': return {**state, **{o:state['first'][o] for o in FILTERS}, 'page':0}
+    if k=='size': _check_size(v)
     new = set_key(state, event)
     if k in ('text','regex'): text_finder(new['text'], new['regex'])
     return {**new, 'page':0} if k in FILTERS or k=='size' else new
+
+def _check_size(n):
+    "`n`, if it is a number of rows"
+    if not (isinstance(n, int) and n>=1): raise ValueError(f'a page has at least 1 row, and not {n!r}')
+    return n
 
 def _step(state, by):
     "The row after (or before) the open one on this page"
@@ -337,7 +345,7 @@ class TopLossPanel(RowsPanel):
         method:str='gradient x input', # of the shading
         **view, # what to show at first, as `VIEW`
     ):
-        self.interp,self._rows,self._why = interp,None,None
+        self.interp,self._rows,self._why,size = interp,None,None,_check_size(size)
         loss = interp.facts.loss[np.isfinite(interp.facts.loss)]
         first = bounds_of(VIEW, dict(loss_min=0., loss_max=float(np.ceil(float(loss.max())*100)/100) if len(loss) else 1., prob_min=0., prob_max=1.))
         unknown = set(view)-set(VIEW)
