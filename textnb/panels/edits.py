@@ -85,6 +85,7 @@ def reduce_edit(
 )->dict: # a new state
     "The state of an edit panel after `event`"
     k,v = event
+    if k=='text' and not isinstance(v, str): raise TypeError(f'the text must be a str, not {type(v).__name__} {v!r:.40}')
     if k=='text': return state if v==state['text'] else {**_step(state, v, 'typed'), 'choice':0}
     if k=='take': return _take_edit(state)
     if k in ('undo','redo','at'): return {**_move(state, v if k=='at' else state['at']+(1 if k=='redo' else -1)), 'choice':0}
@@ -95,7 +96,7 @@ def reduce_edit(
     if k in ('how','explained','order') and v not in [o for _,o in edit_choices(state)[k]]:
         names = [str(o) for _,o in edit_choices(state)[k] if o!='']
         raise ValueError(f"no {dict(how='adviser', explained='class').get(k, k)} {v!r}: there are {', '.join(names[:20])}")
-    if k=='k' and not 1<=v<=50: raise ValueError(f'from 1 to 50 proposals can be shown, not {v}')
+    if k=='k' and not (isinstance(v, int) and 1<=v<=50): raise ValueError(f'from 1 to 50 proposals can be shown, not {v!r}')
     return {**set_key(state, (k,v)), **({} if k=='choice' else dict(choice=0))}
 
 # %% ../../nbs/42i_edit_panel.ipynb #9fa0b77a

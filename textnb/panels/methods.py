@@ -159,14 +159,15 @@ class MethodBench(Panel):
     def __init__(self,
         learn, # a classifier's learner
         text:str='', # the first text
-        methods:list=None, # names of methods; default four that are different in kind
+        methods:list=None, # names of methods (or one); default four that are different in kind
         class_id=None, # class to explain, by name; default the predicted one
         mode:str='delete', # how words are removed: one of `removals`
     ):
         if learn.data.is_lm: raise NotImplementedError('faithfulness is measured on the classes of a classifier; for a language model use `attribute`')
         self.learn,self.rows = learn,{}
         has = methods_of(learn)
-        methods = tuple(m for m in ('lrp','gradient x input','intrinsic attention','occlusion') if m in has) if methods is None else tuple(method_named(learn, m) for m in methods)
+        if methods is None: methods = [m for m in ('lrp','gradient x input','intrinsic attention','occlusion') if m in has]
+        methods = tuple(method_named(learn, m) for m in ([methods] if isinstance(methods, str) else methods))
         facts = dict(methods=has, classes=class_names(learn, len(learn.data.classes or [0])))
         state = dict(text=text, methods=methods, explained='', mode='delete', sort='', ranks='spearman', numbers=False, links=False, rows=[], facts=facts)
         for e in ('explained',class_id or ''),('mode',mode): state = reduce_bench(state, e)

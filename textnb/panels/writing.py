@@ -90,6 +90,7 @@ def reduce_writing(
     if k=='draw': return put_word(state, draw_word(state), join)
     if k=='take': return state if state['word']=='' else put_word(state, state['word'], join)
     if k=='branch': return _branch(state)
+    if k=='shade' and v not in ('bits','rank'): raise ValueError(f"words are shaded by 'bits' or by 'rank', and not by {v!r}")
     if k=='text' and v!=state['text']: state = {**state, 'tail':[], 'place':''}
     return set_key(state, event)
 
@@ -178,8 +179,9 @@ class WritingPanel(Panel):
         if not learn.data.is_lm: raise TypeError('this panel is for language models: for a classifier there is the AttentionPanel')
         self.learn = learn
         self.reduce = lambda state, event: reduce_writing(state, event, lambda text, ids: written(learn, text, ids))
-        super().__init__(dict(text=text, tail=[], **FILTERS, seed=seed, n=n, shade=shade, numbers=False, word='', place='', past=(), future=(), logits=None,
-            record=None, banned=banned_ids(learn.data.vocab), itos=learn.data.vocab.itos, backwards=learn.data.backwards))
+        state = dict(text=text, tail=[], **FILTERS, seed=seed, n=n, shade=shade, numbers=False, word='', place='', past=(), future=(), logits=None, record=None)
+        state |= dict(banned=banned_ids(learn.data.vocab), itos=learn.data.vocab.itos, backwards=learn.data.backwards)
+        super().__init__(self.reduce(state, ('shade',shade)))
 
 # %% ../../nbs/42e_writing_panel.ipynb #c55d507d
 def _read(learn, text, tail):
