@@ -506,7 +506,7 @@ def method_named(
     why = f"{arch} has no method {key!r}: {attribution_methods[key].why_not(learn)}" if key in attribution_methods else f"no method {name!r}"
     raise ValueError(f"{why}; there are {', '.join(map(repr, has))}")
 
-# %% ../nbs/40_attribute.ipynb #b1389afa
+# %% ../nbs/40_attribute.ipynb #fe08395f
 _least = dict(samples=1, evals=1, steps=1, max_steps=1, max_units=1, noise=0, ridge=0, eps=0, width=1e-3)
 
 def _options(name, fn, kw):
@@ -522,6 +522,7 @@ def _check_text(text):
     if isinstance(text, str) or (isinstance(text, tuple) and text and all(isinstance(o, str) for o in text)): return
     raise TypeError(f"the text must be a str, not {type(text).__name__} {text!r:.40}")
 
+# %% ../nbs/40_attribute.ipynb #b1389afa
 def attribute(
     learn, # a learner: a classifier, or a language model
     text, # any text, or a tuple of columns
