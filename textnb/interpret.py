@@ -159,19 +159,20 @@ def plot_confusion_matrix(self:TextClassificationInterpretation,
     norm_dec:int=2, # decimals of shares
     plot_txt:bool=True, # write the numbers into the cells?
     return_fig:bool=False, # return the figure?
-    **kwargs, # for `plt.subplots`, e.g. `figsize`
+    **kwargs, # for `plt.subplots`, e.g. `figsize`; by default the figure grows with the classes
 ): # the figure, if asked for
     "Draw the confusion matrix"
     from matplotlib import pyplot as plt
     cm,names = self.confusion_matrix(),[str(c) for c in self.data.classes]
     if normalize: cm = cm/np.maximum(cm.sum(1, keepdims=True), 1)
-    fig,ax = plt.subplots(**kwargs)
+    many,side = len(names)>20,3+.2*len(names)
+    fig,ax = plt.subplots(**{'figsize':(max(6.4, side),max(4.8, side)), **kwargs})
     ax.imshow(cm, cmap=cmap)
     ax.set(title=title, xlabel='Predicted', ylabel='Actual', xticks=range(len(names)), yticks=range(len(names)))
-    ax.set_xticklabels(names, rotation=90 if max(map(len, names))*len(names)>40 else 0)
-    ax.set_yticklabels(names)
+    ax.set_xticklabels(names, rotation=90 if max(map(len, names))*len(names)>40 else 0, fontsize=7 if many else None)
+    ax.set_yticklabels(names, fontsize=7 if many else None)
     for (i,j),v in np.ndenumerate(cm) if plot_txt else ():
-        ax.text(j, i, f'{v:.{norm_dec}f}' if normalize else f'{v}', ha='center', va='center', color='white' if v>cm.max()/2 else 'black')
+        if v or not many: ax.text(j, i, f'{v:.{norm_dec}f}' if normalize else f'{v}', ha='center', va='center', fontsize=7 if many else None, color='white' if v>cm.max()/2 else 'black')
     fig.tight_layout()
     return _shown(fig, return_fig)
 
