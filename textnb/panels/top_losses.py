@@ -230,7 +230,8 @@ def confusion_html(
     cm, # (n, n) counts
     names:list, # of the classes
 )->str: # HTML
-    "The confusion matrix, a row for each actual class"
+    "The confusion matrix, a row for each actual class; of more than 20 classes the most frequent mistakes"
+    if len(names)>20: return table(['actual','predicted','texts'], [[names[i], names[j], int(cm[i][j])] for i,j,*_ in confusion_pairs(cm, names)], 'Most frequent mistakes')
     rows = [[n, *(int(o) for o in r)] for n,r in zip(names, cm)]
     return table(['actual ↓ predicted →', *names], rows, 'Confusion matrix')
 
