@@ -10,11 +10,11 @@ __all__ = ['few_classes', 'CLIError', 'note', 'clean', 'put', 'read_table', 'pic
            'fit_lm', 'cmd_train_lm', 'fit_classifier', 'scores', 'mistakes', 'show_scores', 'some_names', 'valid_rows',
            'read_encoder', 'clas_data', 'cmd_train', 'open_model', 'predict_all', 'cmd_evaluate', 'top_classes',
            'cmd_predict', 'explain_text', 'cmd_explain', 'free_port', 'serve_page', 'table_panel', 'cmd_panel',
-           'archive_info', 'cmd_info', 'demo_data', 'tfidf_baseline', 'demo_texts', 'worst_texts', 'Stages', 'run_demo',
-           'cmd_demo', 'build_parser', 'main']
+           'archive_info', 'cmd_info', 'demo_data', 'tfidf_baseline', 'compare_right', 'demo_texts', 'worst_texts',
+           'Stages', 'beside', 'run_demo', 'cmd_demo', 'build_parser', 'main']
 
 # %% ../nbs/60_cli.ipynb #e3e95e73
-import argparse, contextlib, io, json, os, sys, time, traceback, warnings
+import argparse, contextlib, io, json, math, os, sys, time, traceback, warnings
 from pathlib import Path
 
 # %% ../nbs/60_cli.ipynb #03bd4fbf
@@ -727,8 +727,8 @@ def demo_data(
 # %% ../nbs/60_cli.ipynb #9bec0c13
 def tfidf_baseline(
     d:dict, # of `demo_data`
-)->dict: # name and accuracy, or None without scikit-learn
-    "Accuracy of TF-IDF and logistic regression on the same split"
+)->tuple: # name, and whether it is right about each text of the validation set; or None without scikit-learn
+    "TF-IDF and logistic regression on the same split"
     try:
         from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.linear_model import LogisticRegression
@@ -737,7 +737,19 @@ def tfidf_baseline(
     model = make_pipeline(TfidfVectorizer(ngram_range=(1,2), min_df=2, sublinear_tf=True), LogisticRegression(C=10, max_iter=1000))
     part = lambda k, v: [o for o,b in zip(d[k], d['valid']) if b==v]
     model.fit(part('texts', False), part('labels', False))
-    return dict(name='TF-IDF + logistic regression', accuracy=float(model.score(part('texts', True), part('labels', True))))
+    return 'TF-IDF + logistic regression', [p==y for p,y in zip(model.predict(part('texts', True)), part('labels', True))]
+
+# %% ../nbs/60_cli.ipynb #8d411922
+def compare_right(
+    a, # is the first classifier right about each text?
+    b, # is the second?
+)->tuple: # texts that only the first gets right, texts that only the second does, probability of as large a difference by chance
+    "Two classifiers on the same texts, by the sign test"
+    pairs = [(bool(x),bool(y)) for x,y in zip(a, b, strict=True)]
+    only_a,only_b = pairs.count((True,False)),pairs.count((False,True))
+    n = only_a+only_b
+    tail = sum(math.comb(n, k) for k in range(min(only_a, only_b)+1))
+    return only_a, only_b, min(1., 2*tail/2**n)
 
 # %% ../nbs/60_cli.ipynb #4d478967
 def demo_texts(
@@ -793,6 +805,17 @@ class Stages:
         self.name = None
 
 # %% ../nbs/60_cli.ipynb #6c8269a4
+def beside(
+    base, # of `tfidf_baseline`
+    probs, # (n, c) probabilities of the classifier
+    targs, # (n,) true classes, as indices
+)->dict: # `name` and `accuracy` of the baseline, and of `compare_right`: `only_ours`, `only_its`, `chance`; or None
+    "The baseline beside the classifier"
+    if base is None: return None
+    name,right = base
+    ours,its,chance = compare_right((probs.argmax(1)==targs).tolist(), right)
+    return dict(name=name, accuracy=sum(map(bool, right))/len(right), only_ours=ours, only_its=its, chance=chance)
+
 def run_demo(
     args, # parsed arguments
 )->tuple: # the results, as `demo_report` wants them, and the learner
@@ -811,7 +834,7 @@ def run_demo(
     learn,hist = fit_classifier(data, args, enc)
     t.start('measuring')
     probs,targs,m = _measure(learn)
-    base = tfidf_baseline(d)
+    base = beside(tfidf_baseline(d), probs, targs)
     t.start('explaining')
     classes = [str(c) for c in data.classes]
     res = dict(title=f'textnb demo: {d["name"]}', about=_about(d, data, lm), classes=classes, metrics={k:v for k,v in m.items() if k!='confusion'}, baseline=base,
@@ -842,14 +865,14 @@ def cmd_demo(
 )->int: # exit code
     "Train on real text and write a report"
     from textnb.core import atomic_write, save_json
-    from textnb.report import demo_report
+    from textnb.report import beside_words, demo_report
     res,learn = run_demo(args)
     out = Path(args.out)
     save_json(out/'metrics.json', res)
     with atomic_write(out/'report.html', 'w', encoding='utf-8') as f: f.write(demo_report(res))
     put(show_scores({**res['metrics'], 'confusion':res['confusion']}, res['classes']))
     b = res['baseline']
-    put('\n' + (f"{b['name']} on the same split: accuracy {b['accuracy']:.4f}" if b else 'no baseline: scikit-learn is not installed'))
+    put('\n' + (f"{b['name']} on the same split: accuracy {b['accuracy']:.4f}\n{beside_words(b)}" if b else 'no baseline: scikit-learn is not installed'))
     note(f"\n{sum(res['seconds'].values()):.0f} seconds. Open {out/'report.html'} in a browser; figures are in {out/'metrics.json'}, the model in {out/'model.tnb'}. Try:\n"
         f"  textnb explain {out/'model.tnb'} \"a warm, funny, wonderful film\"")
     return 0

@@ -6,7 +6,7 @@ Docs: https://textnb.github.io/textnb/report.html.md"""
 
 # %% auto #0
 __all__ = ['page_css', 'esc', 'ticks', 'trend', 'svg_lines', 'relative', 'shade_tokens', 'shade_ansi', 'Raw', 'table',
-           'confusion_table', 'page', 'pct', 'cards', 'demo_report', 'explain_page']
+           'confusion_table', 'page', 'pct', 'cards', 'beside_words', 'demo_report', 'explain_page']
 
 # %% ../nbs/61_report.ipynb #e65a93ab
 import html, math, re
@@ -222,10 +222,18 @@ def _epochs(rows):
     return table(list(rows[0]), [[f'{v:.4g}' if isinstance(v,float) else str(v) for v in r.values()] for r in rows])
 
 # %% ../nbs/61_report.ipynb #f5dbd4b0
+def beside_words(
+    b:dict, # `baseline` of the table above
+)->str: # two sentences
+    "What the texts say about which is better"
+    told = 'the difference may be chance' if b['chance']>=.05 else f'{"textnb" if b["only_ours"]>b["only_its"] else b["name"]} is better here, and not by chance alone'
+    return f'Only textnb is right about {b["only_ours"]:,} texts, only {b["name"]} about {b["only_its"]:,}: {told} (sign test, p = {b["chance"]:.2g}).'
+
 def _head_figures(r):
     "The cards at the top"
     m,b = r['metrics'],r['baseline']
-    res = [(pct(m['accuracy']), f'accuracy on {m["n"]:,} unseen texts')]
+    half = 1.96*math.sqrt(m['accuracy']*(1-m['accuracy'])/m['n'])
+    res = [(pct(m['accuracy']), f'accuracy on {m["n"]:,} unseen texts (± {100*half:.1f})')]
     if b: res.append((pct(b['accuracy']), f'{b["name"]}, same split'))
     if m.get('auroc') is not None: res.append((f'{m["auroc"]:.3f}', 'area under the ROC curve'))
     return cards(res + [(f'{m["f1"]:.3f}', 'F1'), (f'{m["loss"]:.3f}', 'cross-entropy'), (f'{sum(r["seconds"].values()):.0f} s', 'from start to finish')])
@@ -240,7 +248,7 @@ def demo_report(
     "The report of one demo run, from its results `r`"
     sec = lambda h,*a: [f'<h2>{esc(h)}</h2>', *a]
     note = lambda s: f'<p class="note">{esc(s)}</p>'
-    body = [f'<p>{esc(s)}</p>' for s in r['about']] + [_head_figures(r)]
+    body = [f'<p>{esc(s)}</p>' for s in r['about']] + [_head_figures(r), *([note(beside_words(r['baseline']))] if r['baseline'] else [])]
     body += sec('Learning curves', f'<div class="charts">{_curves(r["lm"], "Language model: loss per token")}{_curves(r["clas"], "Classifier: cross-entropy")}</div>')
     body += sec('Where it is right and wrong', confusion_table(r['confusion'], r['classes']), note('Rows are the true classes. Each cell says how many texts of its row got this prediction.'))
     body += sec('Why it decided so', note(_how), *map(_text_html, r['texts']))
