@@ -149,6 +149,7 @@ def fine_tune(self:Learner,
     **kwargs, # for `fit_one_cycle`
 ):
     "Train the last layer group, then all of them"
+    if min(epochs, freeze_epochs)<1: raise ValueError(f'fine_tune trains for at least one epoch each: not {freeze_epochs} with the last group and {epochs} with all; use fit_one_cycle for one of the two')
     self.freeze()
     self.fit_one_cycle(freeze_epochs, slice(base_lr), pct_start=0.99, **kwargs)
     self.unfreeze()
