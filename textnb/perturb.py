@@ -146,13 +146,14 @@ def _erasure(q,
     return _shared(q, units, scores),dict(baseline=baseline, base_value=float(f), details=dict(order=order))
 
 # %% ../nbs/40d_perturb.ipynb #66ee39fb
-def _inside(q, unit, f_without, baseline, samples, seed):
-    "Scores of the tokens of one unit, while all others stay; they add up to what the whole unit does"
+def _inside(q, parts, f_without, baseline, samples, seed):
+    "Scores of the parts of one unit, lists of its tokens, while all others stay; they add up to what the whole unit does"
+    unit,sizes = np.concatenate(parts),[len(o) for o in parts]
     def value(there):
         keep = np.ones((len(there),len(q.ids)), dtype=bool)
-        keep[:,unit] = there
+        keep[:,unit] = there.repeat(sizes, axis=1)
         return q.of_kept(keep, baseline)
-    return shapley(value, len(unit), q.value, f_without, samples, seed)
+    return shapley(value, len(parts), q.value, f_without, samples, seed)
 
 @patch
 def question(self:Attribution,
@@ -170,7 +171,7 @@ def zoom(
     units=3, # which of its rows to open: numbers, or how many of the strongest
     samples:int=2, # random orders inside a sentence, for methods that leave out
     seed:int=0, # of the orders
-)->Attribution: # a record in which these rows are tokens; the sum of their scores is that of the row
+)->Attribution: # a record in which these rows are tokens, or 64 parts where there are more; the sum of their scores is that of the row
     "Open rows of the record `a`"
     groups = a.details.get('groups')
     if groups is None: raise ValueError("this record has tokens already: zoom opens one that was made with by='sentence' or by='word'")
@@ -179,14 +180,17 @@ def zoom(
     if not attribution_methods[a.method].pieces: fine = attribute(learn, a.text, a.method, a.target, kind, a.rival_name, **a.details.get('options', {})).scores
     rows,scores = [],[]
     for i,g in enumerate(groups):
-        if i not in top: rows,scores = rows+[g],scores+[a.scores[i]]
-        else: rows,scores = rows+[[t] for t in g],scores+list(fine[g] if fine is not None else _open(q, g, a.scores[i], a.baseline, samples, seed))
+        if i not in top:
+            rows,scores = rows+[g],scores+[a.scores[i]]
+            continue
+        parts = [o.tolist() for o in np.array_split(g, len(g) if fine is not None else min(len(g), 64))]
+        rows,scores = rows+parts,scores+list(fine[g] if fine is not None else _open(q, parts, a.scores[i], a.baseline, samples, seed))
     return a.regrouped(q.tokens, q.spans, q.ids[::-1] if q.backwards else q.ids, rows, scores)
 
-def _open(q, g, score, baseline, samples, seed):
-    "Divide the `score` of the tokens `g` (in reading order) among them"
-    unit = [len(q.ids)-1-i for i in g] if q.backwards else list(g)
+def _open(q, parts, score, baseline, samples, seed):
+    "Divide the `score` of the tokens in `parts` (in reading order) among these"
+    if q.backwards: parts = [[len(q.ids)-1-i for i in o] for o in parts]
     keep = np.ones((1,len(q.ids)), dtype=bool)
-    keep[0,unit] = False
-    phi = _inside(q, unit, float(q.of_kept(keep, baseline)[0]), baseline, samples, seed)
+    keep[0,np.concatenate(parts)] = False
+    phi = _inside(q, parts, float(q.of_kept(keep, baseline)[0]), baseline, samples, seed)
     return phi+(score-phi.sum())/len(phi)
