@@ -310,3 +310,15 @@ def test_closed_while_reading(real, monkeypatch):
     asyncio.run(go())
     assert panel.flush().state['drawer']['near'] and sorted(seen)==list(range(n))
     assert 'Nearest training' in panel.to_html() and 'reading the training texts' not in panel.to_html()
+
+def test_a_row_that_is_gone(real, tmp_path):
+    "A saved panel may name a row of a larger table: the panel says so, and other rows open"
+    interp = real.learn.interpret()
+    panel = TopLossPanel(interp, size=5)
+    panel.send('open', panel.state['rows'][0]['row']).save(tmp_path/'p.json')
+    f = tmp_path/'p.json'
+    f.write_text(f.read_text().replace(f'"row": {panel.state["row"]}', '"row": 100000'))
+    other = TopLossPanel(interp, size=5)
+    other.restore(f)
+    assert 'there is no row 100000' in str(other.error)
+    assert other.send('open', other.state['rows'][1]['row']).error is None and other.state['drawer']['near']

@@ -155,6 +155,7 @@ def row_facts(
     method:str='gradient x input', # of the shading
 )->dict: # what `render_row` shows, but for the neighbours
     "What there is to say about one text alone"
+    if not 0<=row<len(interp): raise IndexError(f'there is no row {row}: the data set has {len(interp):,}')
     text,names = interp.text_of(row),[str(o) for o in interp.data.classes]
     a = interp.attribution(text, int(interp.pred_class[row]), method)
     o,w = interp.occlude(text, 3, a.target, method),a.words()
