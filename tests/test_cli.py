@@ -201,6 +201,14 @@ def test_interrupt(monkeypatch, work, capsys):
     code,_,err = run(capsys, 'tokenize', work/'reviews.csv')
     assert code==130 and 'interrupted' in err
 
+def test_a_log_has_no_progress_bars(work, monkeypatch):
+    "Bars are for terminals; who wants them in a log says so"
+    for v,bars in ((None,False),('1',True)):
+        monkeypatch.delenv('TEXTNB_PROGRESS', raising=False)
+        if v: monkeypatch.setenv('TEXTNB_PROGRESS', v)
+        r = shell('train', work/'reviews.csv', '--out', work/'log.tnb', '--epochs', '1')
+        assert r.returncode==0 and ('it/s' in r.stderr)==bars and 'train_loss' in r.stderr+r.stdout
+
 def test_help_needs_no_torch():
     "`textnb --help` answers at once: nothing heavy is imported for it"
     code = "import sys\nfrom textnb.cli import main\ntry: main(['train','--help'])\nexcept SystemExit: pass\nprint([m for m in ('torch','pandas','numpy') if m in sys.modules])"

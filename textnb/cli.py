@@ -1060,6 +1060,7 @@ def main(
     if argv is None:
         from textnb.core import keep_memory
         keep_memory()
+        if not sys.stderr.isatty(): os.environ.setdefault('TEXTNB_PROGRESS', '0')
     try: return args.func(args)
     except KeyboardInterrupt: note('\ntextnb: interrupted')
     except BrokenPipeError: return os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()) and 0
