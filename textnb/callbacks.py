@@ -28,7 +28,7 @@ def ar_loss(
     alpha:float, # weight
     mask:torch.Tensor=None, # `(bs, sl)`, True where padding is
 )->torch.Tensor: # a scalar
-    "Activation regularization: `alpha` times the mean square"
+    "Activation regularisation: `alpha` times the mean square"
     return alpha*_mean(out.float().pow(2), None if mask is None else ~mask)
 
 def tar_loss(
@@ -36,7 +36,7 @@ def tar_loss(
     beta:float, # weight
     mask:torch.Tensor=None, # `(bs, sl)`, True where padding is
 )->torch.Tensor: # a scalar; 0 for a single time step
-    "Temporal activation regularization: `beta` times the mean squared change from step to step"
+    "Temporal activation regularisation: `beta` times the mean squared change from step to step"
     if raw.shape[1]<2: return raw.new_zeros(()).float()
     keep = None if mask is None else ~(mask[:,1:]|mask[:,:-1])
     return beta*_mean((raw[:,1:]-raw[:,:-1]).float().pow(2), keep)

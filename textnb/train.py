@@ -244,7 +244,7 @@ class Learner:
         loss_func=None, # takes `(pred, targ)`; the bunch's own by default
         metrics=None, # functions of `(pred, targ)` or `Metric`s
         true_wd:bool=True, # decay the weights themselves (else add `wd*weight` to the gradient)
-        bn_wd:bool=True, # decay normalization layers and biases too?
+        bn_wd:bool=True, # decay normalisation layers and biases too?
         wd:float|tuple=1e-2, # weight decay
         train_bn:bool=True, # keep BatchNorm trainable in frozen groups?
         path=None, # folder of this learner's files; the bunch's by default
