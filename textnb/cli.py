@@ -7,7 +7,7 @@ Docs: https://textnb.github.io/textnb/cli.html.md"""
 # %% auto #0
 __all__ = ['few_classes', 'CLIError', 'note', 'clean', 'put', 'read_table', 'pick_col', 'check_col', 'get_texts', 'get_labels',
            'read_texts', 'draw_valid', 'text_table', 'format_rows', 'token_stats', 'cmd_tokenize', 'configs', 'History',
-           'fit_lm', 'cmd_train_lm', 'fit_classifier', 'scores', 'mistakes', 'show_scores', 'some_names', 'valid_rows',
+           'fit_lm', 'cmd_train_lm', 'fit_classifier', 'scores', 'show_scores', 'some_names', 'valid_rows',
            'read_encoder', 'clas_data', 'cmd_train', 'open_model', 'predict_all', 'cmd_evaluate', 'top_classes',
            'cmd_predict', 'explain_text', 'cmd_explain', 'free_port', 'serve_page', 'table_panel', 'cmd_panel',
            'archive_info', 'cmd_info', 'demo_data', 'tfidf_baseline', 'compare_right', 'demo_texts', 'worst_texts',
@@ -347,20 +347,12 @@ def _auroc(score, y):
 # %% ../nbs/60_cli.ipynb #5ae95ab2
 few_classes = 8 # what a terminal has room for, side by side
 
-def mistakes(
-    cm:list, # (c, c) counts, a row for each true class
-    classes:list, # names
-    n:int=10, # rows
-)->list: # (true class, predicted class, how often, texts of the true class), the most frequent first
-    "The pairs of classes that are confused most often"
-    pairs = sorted((-k,i,j) for i,r in enumerate(cm) for j,k in enumerate(r) if i!=j and k)
-    return [(classes[i], classes[j], -k, sum(cm[i])) for k,i,j in pairs[:n]]
-
 def show_scores(
     res:dict, # of `scores`
     classes:list, # names
 )->str: # lines to print
     "`res` for a terminal: figures, then the confusion matrix, or the most frequent mistakes of many classes"
+    from textnb.report import mistakes
     figs = [(k, f'{res[k]:.4f}' if isinstance(res[k], float) else res[k]) for k in ('n','accuracy','f1','auroc','loss') if res[k] is not None]
     if len(classes)>few_classes: rest = text_table(['most often mistaken','for','texts','of'], mistakes(res['confusion'], classes))
     else: rest = text_table(['confusion', *(f'predicted {c}' for c in classes)], [[f'true {c}', *map(str, r)] for c,r in zip(classes, res['confusion'])])

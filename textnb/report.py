@@ -6,7 +6,7 @@ Docs: https://textnb.github.io/textnb/report.html.md"""
 
 # %% auto #0
 __all__ = ['page_css', 'esc', 'ticks', 'trend', 'svg_lines', 'relative', 'shade_tokens', 'shade_ansi', 'Raw', 'table',
-           'confusion_table', 'page', 'pct', 'cards', 'beside_words', 'demo_report', 'explain_page']
+           'confusion_table', 'mistakes', 'page', 'pct', 'cards', 'beside_words', 'demo_report', 'explain_page']
 
 # %% ../nbs/61_report.ipynb #e65a93ab
 import html, math, re
@@ -160,6 +160,16 @@ def confusion_table(
     head = ''.join(f'<th scope="col">{esc(c)}</th>' for c in classes)
     rows = ''.join(f'<tr><th scope="row">{esc(k)}</th>{"".join(_cell(c, i, j, sum(r)) for j,c in enumerate(r))}</tr>' for i,(k,r) in enumerate(zip(classes, cm)))
     return f'<div class="scroll"><table class="confusion"><thead><tr><th>true \\ predicted</th>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+
+# %% ../nbs/61_report.ipynb #68ba8697
+def mistakes(
+    cm:list, # (c, c) counts, a row for each true class
+    classes:list, # names, or numbers
+    n:int=10, # so many pairs at most
+)->list: # (true class, predicted class, how often, texts of the true class), the most frequent first
+    "The pairs of classes that are confused most often"
+    pairs = sorted((-int(k),i,j) for i,r in enumerate(cm) for j,k in enumerate(r) if i!=j and k)
+    return [(classes[i], classes[j], -k, int(sum(cm[i]))) for k,i,j in pairs[:n]]
 
 # %% ../nbs/61_report.ipynb #26767b2a
 _light = '--bg:#fff;--fg:#1b1f24;--dim:#5b6672;--line:#d5dbe1;--card:#f5f7f9;--s0:#2166ac;--s1:#b35806;--s2:#1b7837;--s3:#762a83;--pos:128 115 172;--neg:235 125 20'

@@ -15,7 +15,7 @@ import numpy as np, pandas as pd
 from fastcore.basics import patch
 
 from ..attribute import methods_of
-from ..report import esc
+from ..report import esc, mistakes
 from .frame import *
 
 # %% ../../nbs/42b_top_losses.ipynb #d4053c9d
@@ -232,7 +232,7 @@ def confusion_html(
     names:list, # of the classes
 )->str: # HTML
     "The confusion matrix, a row for each actual class; of more than 20 classes the most frequent mistakes"
-    if len(names)>20: return table(['actual','predicted','texts'], [[names[i], names[j], int(cm[i][j])] for i,j,*_ in confusion_pairs(cm, names)], 'Most frequent mistakes')
+    if len(names)>20: return table(['actual','predicted','texts'], [o[:3] for o in mistakes(cm, names, 12)], 'Most frequent mistakes')
     rows = [[n, *(int(o) for o in r)] for n,r in zip(names, cm)]
     return table(['actual ↓ predicted →', *names], rows, 'Confusion matrix')
 
@@ -332,8 +332,7 @@ def confusion_pairs(
     "What the buttons of the confusion matrix are"
     n = len(names)
     if n<=most: return [(i, j, f'{int(cm[i][j]):,}', f'{names[i]}, predicted {names[j]}: {int(cm[i][j]):,}') for i in range(n) for j in range(n)]
-    pairs = sorted(((int(cm[i][j]),i,j) for i in range(n) for j in range(n) if i!=j and cm[i][j]), key=lambda o: (-o[0],o[1:]))[:12]
-    return [(i, j, f'{names[i]} → {names[j]}: {c:,}', f'{names[i]}, predicted {names[j]}: {c:,}') for c,i,j in pairs]
+    return [(i, j, f'{names[i]} → {names[j]}: {c:,}', f'{names[i]}, predicted {names[j]}: {c:,}') for i,j,c,_ in mistakes(cm, range(n), 12)]
 
 # %% ../../nbs/42b_top_losses.ipynb #32556c5e
 class TopLossPanel(RowsPanel):
