@@ -231,7 +231,7 @@ def _prediction(r, learn):
     "Bars (the class that is explained and the likeliest others) and the curve of that class"
     p,k = r.probs,r.attribution.target
     names = class_names(learn, len(p))
-    some = sorted({k,*np.argsort(-p, kind='stable')[:10].tolist()})
+    some = likeliest(p, 10, k)
     curve = None if r.running is None else r.running[:,k].tolist()[::-1 if learn.data.backwards else 1]
     return dict(bars=([str(names[i]) for i in some], [float(p[i]) for i in some], some.index(k)), running=curve)
 

@@ -184,7 +184,7 @@ def render_edit(
     now = state['probs'].get(state['text'])
     if now is None: return ''
     names,on = state['classes'],state['classes'].index(state['explained'])
-    some = sorted({on,*sorted(range(len(now)), key=lambda i: -now[i])[:6]})
+    some = likeliest(now, 6, on)
     pred = f'<div><h4>Prediction</h4>{bars([names[i] for i in some], [now[i] for i in some], some.index(on))}</div>'
     why = '' if state['has_lm'] else '<p class="tnb-note">Without a language model: words come from HotFlip only. One is given as lm=… (a learner or its file), or on the command line as --lm FILE.</p>'
     word = esc(state['words'][state['place']].word) if state['words'] else ''

@@ -204,7 +204,7 @@ def render_row(
     o = d['without']
     said = f"without {', '.join(o['words'])}" if o['words'] else 'no word speaks for the class'
     check = bars([f"{o['name']}, as it is", said], [o['before'], o['after']], 0) if o['words'] else f'<p>{esc(said)}</p>'
-    some = sorted({d['actual'], d['predicted'], *sorted(range(len(d['probs'])), key=lambda i: -d['probs'][i])[:8]})
+    some = likeliest(d['probs'], 8, d['actual'], d['predicted'])
     probs = bars([d['names'][i]+(' (label)' if i==d['actual'] else '') for i in some], [d['probs'][i] for i in some], some.index(d['predicted']))
     return (f'<section aria-label="Row {d["row"]}"><h4>Row {d["row"]}: labelled {esc(d["names"][d["actual"]])}, predicted {esc(d["names"][d["predicted"]])}, loss {d["loss"]:.2f}'
         f'{" · "+esc(d["reason"]) if d["reason"] else ""}</h4>{words}{legend(top, d["signed"], cmap)}<p class="tnb-note">{esc(d["caption"])}</p>'
