@@ -12,15 +12,15 @@ import torch
 from hypothesis import given, settings, strategies as st
 from textnb.all import *
 from textnb import attribute as attribute_module
-from textnb.attribute import *
-from textnb.attribute import _corpus_mean
-from textnb.learner import encoder_of
+from textnb.explain.attribution import *
+from textnb.explain.attribution import _corpus_mean
+from textnb.learn.learner import encoder_of
 from textnb.models.transformer import Transformer
 from textnb.models.transformer_xl import TransformerXL
-from textnb.perturb import shapley, zoom
-from textnb.shading import _luminance, shade, shaded_html, shaded_latex, shaded_png, shaded_text
-from textnb.spans import sentence_groups, token_spans, word_groups
-from textnb.texts import TextProcessor
+from textnb.explain.perturb import shapley, zoom
+from textnb.explain.shading import _luminance, shade, shaded_html, shaded_latex, shaded_png, shaded_text
+from textnb.text.spans import sentence_groups, token_spans, word_groups
+from textnb.text.texts import TextProcessor
 from test_learner import clas_data, frame, lm_data
 
 rnn = dict(emb_sz=16, n_hid=24, n_layers=2)

@@ -3,7 +3,7 @@ import argparse, io, json, os, subprocess, sys
 from pathlib import Path
 
 import numpy as np, pandas as pd, pytest
-from textnb.cli import *
+from textnb.command.cli import *
 
 GOOD,BAD = 'the film great it had music','the film awful it had music'
 TRAIN = '--epochs 12 --clas-bs 8 --clas-drop-mult 0.1 --min-freq 1 --lr 0.02 --seed 1'.split()
@@ -44,7 +44,7 @@ def refuses(capsys, *args):
 
 def shell(*args, **kw):
     env = {**os.environ, 'OMP_NUM_THREADS':'1', 'PYTHONPATH':str(Path(__file__).parents[1])}
-    return subprocess.run([sys.executable, '-c', 'import sys; from textnb.cli import main; sys.exit(main())', *map(str, args)], capture_output=True, text=True, env=env, timeout=120, **kw)
+    return subprocess.run([sys.executable, '-c', 'import sys; from textnb.command.cli import main; sys.exit(main())', *map(str, args)], capture_output=True, text=True, env=env, timeout=120, **kw)
 
 def test_files(work): assert {p.name for p in (work/'lm').iterdir()}>={'lm.tnb','encoder.tnb'}
 
@@ -123,7 +123,7 @@ def test_demo(work, capsys):
     assert run(capsys, 'predict', out/'model.tnb', 'great')[0]==0
 
 def test_demo_without_network(monkeypatch, capsys):
-    import textnb.datasets as ds
+    import textnb.text.datasets as ds
     def offline(*a, **k): raise ConnectionError('no way to the package index')
     monkeypatch.setattr(ds, 'movie_snippets', offline)
     monkeypatch.setattr(ds, 'docstrings', lambda *a, **k: frame(20))
@@ -195,7 +195,7 @@ def test_debug_shows_the_traceback(capsys):
     assert code==1 and 'Traceback' in err
 
 def test_interrupt(monkeypatch, work, capsys):
-    import textnb.cli as cli
+    import textnb.command.cli as cli
     def stop(*a): raise KeyboardInterrupt
     monkeypatch.setattr(cli, 'read_texts', stop)
     code,_,err = run(capsys, 'tokenize', work/'reviews.csv')
@@ -211,7 +211,7 @@ def test_a_log_has_no_progress_bars(work, monkeypatch):
 
 def test_help_needs_no_torch():
     "`textnb --help` answers at once: nothing heavy is imported for it"
-    code = "import sys\nfrom textnb.cli import main\ntry: main(['train','--help'])\nexcept SystemExit: pass\nprint([m for m in ('torch','pandas','numpy') if m in sys.modules])"
+    code = "import sys\nfrom textnb.command.cli import main\ntry: main(['train','--help'])\nexcept SystemExit: pass\nprint([m for m in ('torch','pandas','numpy') if m in sys.modules])"
     env = {**os.environ, 'PYTHONPATH':str(Path(__file__).parents[1])}
     r = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env=env, timeout=60)
     assert r.stdout.splitlines()[-1]=='[]' and 'examples:' in r.stdout

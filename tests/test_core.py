@@ -1,9 +1,9 @@
-"Corner cases of textnb.core: damaged archives, full disks, hostile archives, global state"
+"Corner cases of textnb.base.core: damaged archives, full disks, hostile archives, global state"
 import io, os, pickle, random, signal, stat, subprocess, sys, tarfile, textwrap, threading, zipfile
 from pathlib import Path
 import numpy as np, pytest, torch
 from hypothesis import HealthCheck, given, settings, strategies as st
-from textnb.core import *
+from textnb.base.core import *
 
 def run(src, *args, **env):
     "Run `src` in a Python of its own"
@@ -57,7 +57,7 @@ def test_full_float32_in_threads():
     finally: flags.allow_tf32 = old
     code = """
         import torch
-        from textnb.core import full_float32
+        from textnb.base.core import full_float32
         rnn = getattr(torch.backends.cudnn, 'rnn', None)
         if hasattr(rnn, 'fp32_precision'):
             rnn.fp32_precision = 'ieee'
@@ -90,7 +90,7 @@ def test_full_disk_while_saving_an_archive(tmp_path):
     save_archive(f, {'w':torch.arange(4.)}, {'epoch':1})
     res = run('''
         import resource, signal, sys, torch
-        from textnb.core import save_archive
+        from textnb.base.core import save_archive
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
         try: save_archive(sys.argv[1], {'w':torch.zeros(100_000)}, {'epoch':2})
@@ -105,7 +105,7 @@ def test_killed_while_saving(tmp_path):
     save_json(f, {'n':1})
     src = '''
         import sys, time
-        from textnb.core import atomic_write
+        from textnb.base.core import atomic_write
         with atomic_write(sys.argv[1]) as o:
             o.write(b'half'); o.flush(); print('there', flush=True); time.sleep(60)
     '''
@@ -347,7 +347,7 @@ def test_importing_is_light_and_changes_nothing():
     res = run('''
         import sys, random, os, warnings, torch, numpy as np, pandas
         before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist(), list(warnings.filters), dict(os.environ), torch.get_num_threads()
-        import textnb.core, textnb.datasets, textnb.doc
+        import textnb.base.core, textnb.text.datasets, textnb.base.doc
         after = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist(), list(warnings.filters), dict(os.environ), torch.get_num_threads()
         print(before==after, sorted({'matplotlib','ipywidgets','IPython','sklearn','spacy','nbdev','pip'} & set(sys.modules)))
     ''')

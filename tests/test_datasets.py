@@ -1,11 +1,11 @@
-"Corner cases of textnb.datasets: broken downloads, wrong files, shared caches, no network"
+"Corner cases of textnb.text.datasets: broken downloads, wrong files, shared caches, no network"
 import errno, hashlib, importlib.util, io, os, subprocess, sys, tarfile, textwrap, threading, time
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pandas as pd, pytest
 from textnb import datasets
-from textnb.core import *
-from textnb.datasets import *
+from textnb.base.core import *
+from textnb.text.datasets import *
 
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
@@ -178,7 +178,7 @@ def test_many_at_once_download_once(server):
 
 def test_two_processes_download_once(server, home):
     server.body,server.wait = tgz(s__a=b'1'),.5
-    src = 'import sys; from textnb.datasets import untar_data; print(sorted(p.name for p in untar_data(sys.argv[1]).iterdir()))'
+    src = 'import sys; from textnb.text.datasets import untar_data; print(sorted(p.name for p in untar_data(sys.argv[1]).iterdir()))'
     ps = [subprocess.Popen([sys.executable, '-c', src, server.url+'/s'], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     assert [p.communicate(timeout=60)[0] for p in ps] == ["['a']\n"]*2 and len(server.log) == 1
 
@@ -255,7 +255,7 @@ def test_human_numbers_files():
 def test_docstrings_are_masked_and_import_nothing():
     src = '''
         import sys
-        from textnb.datasets import docstrings
+        from textnb.text.datasets import docstrings
         before = set(sys.modules)
         df = docstrings()
         print(sorted(o for o in set(sys.modules)-before if o.split('.')[0] in ('torch','pandas','numpy','matplotlib')))

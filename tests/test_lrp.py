@@ -5,9 +5,9 @@ from math import comb
 import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from textnb.all import *
-from textnb.attribute import attribute, margin, methods_of
-from textnb.live import LiveText, Reader, fingerprint, one_thread, why_slow
-from textnb.lrp import Head, LSTMSteps, QRNNSteps, Unrolled, cannot_unroll, fold_head, lrp, ratio
+from textnb.explain.attribution import attribute, margin, methods_of
+from textnb.explain.live import LiveText, Reader, fingerprint, one_thread, why_slow
+from textnb.explain.relevance import Head, LSTMSteps, QRNNSteps, Unrolled, cannot_unroll, fold_head, lrp, ratio
 from textnb.models.qrnn import QRNNLayer
 from test_learner import clas_data, lm_data, small
 

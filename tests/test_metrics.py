@@ -6,10 +6,10 @@ import numpy as np, pytest, torch
 from hypothesis import assume, given, settings, strategies as st
 from sklearn import metrics as skm
 
-from textnb.core import *
-from textnb.losses import *
-from textnb.metrics import *
-from textnb.train import *
+from textnb.base.core import *
+from textnb.train.losses import *
+from textnb.train.metrics import *
+from textnb.train.loop import *
 
 def run(metric, pred, targ, bs):
     metric.reset()

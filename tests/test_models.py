@@ -6,7 +6,7 @@ import numpy as np, pytest, torch, torch.nn.functional as F
 from hypothesis import given, settings, strategies as st
 from torch import nn
 
-from textnb.core import full_float32
+from textnb.base.core import full_float32
 from textnb.models import *
 from textnb.models.awd_lstm import _FusedLSTM, _packed, lstm
 

@@ -3,10 +3,10 @@ import pandas as pd
 import pytest
 
 from textnb import cli
-from textnb.cli import free_port, main, table_panel
-from textnb.core import set_seed
-from textnb.data import TextClasDataBunch, TextLMDataBunch
-from textnb.learner import language_model_learner, text_classifier_learner
+from textnb.command.cli import free_port, main, table_panel
+from textnb.base.core import set_seed
+from textnb.text.data import TextClasDataBunch, TextLMDataBunch
+from textnb.learn.learner import language_model_learner, text_classifier_learner
 from textnb.models.awd_lstm import AWD_LSTM
 from textnb.panels.frame import PANELS
 

@@ -11,9 +11,9 @@ import pytest
 from panel_browser import free_port, notebook, serious, serve, stop
 from playwright.sync_api import expect
 
-from textnb.core import set_seed
-from textnb.data import TextClasDataBunch
-from textnb.learner import load_learner, text_classifier_learner
+from textnb.base.core import set_seed
+from textnb.text.data import TextClasDataBunch
+from textnb.learn.learner import load_learner, text_classifier_learner
 from textnb.models.awd_lstm import AWD_LSTM
 from textnb.panels.attention import AttentionPanel
 
@@ -21,7 +21,7 @@ expect.set_options(timeout=30_000)
 XSS = '<img src=x onerror=window.pwned=1>'
 SRC = '''
 from IPython.display import display
-from textnb.learner import load_learner
+from textnb.learn.learner import load_learner
 from textnb.panels.attention import AttentionPanel
 from textnb.panels.methods import MethodBench
 learn = load_learner({path!r})
@@ -137,7 +137,7 @@ def test_bench_and_dark(open_panel, model):
 def test_command(chromium, watched, model, tmp_path):
     "`textnb panel` serves the panel of a model on this machine, and Ctrl-C ends it and its kernel"
     port = free_port()
-    cmd = [sys.executable, '-c', 'from textnb.cli import main; raise SystemExit(main())', 'panel', str(model), '--no-browser', f'--port={port}', '--text', f'a great {XSS}', '--theme', 'dark']
+    cmd = [sys.executable, '-c', 'from textnb.command.cli import main; raise SystemExit(main())', 'panel', str(model), '--no-browser', f'--port={port}', '--text', f'a great {XSS}', '--theme', 'dark']
     p = serve(tmp_path, cmd, f'http://127.0.0.1:{port}/voila/static/voila.js')
     try:
         page = watched(f'http://127.0.0.1:{port}/')

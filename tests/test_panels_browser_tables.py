@@ -12,10 +12,10 @@ XSS = '<img src=x onerror=window.pwned=1>'
 DATA = '''
 import numpy as np, pandas as pd, torch
 from IPython.display import display
-from textnb.core import DatasetType, set_seed
-from textnb.data import TextClasDataBunch
-from textnb.interpret import TextClassificationInterpretation
-from textnb.learner import text_classifier_learner
+from textnb.base.core import DatasetType, set_seed
+from textnb.text.data import TextClasDataBunch
+from textnb.explain.interpret import TextClassificationInterpretation
+from textnb.learn.learner import text_classifier_learner
 from textnb.models.awd_lstm import AWD_LSTM
 from textnb.panels.top_losses import TopLossPanel
 from textnb.panels.cleaning import CleaningDesk

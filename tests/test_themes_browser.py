@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from textnb.all import *
-from textnb.interpret import TextClassificationInterpretation
+from textnb.explain.interpret import TextClassificationInterpretation
 from textnb.panels import frame
 from textnb.panels.attention import MAPS, AttentionPanel
 from textnb.panels.beams import BeamPanel

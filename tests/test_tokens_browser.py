@@ -7,9 +7,9 @@ XSS = '<img src=x onerror=window.pwned=1>'
 SRC = '''
 import sys
 {first}
-from textnb.core import set_seed
-from textnb.data import TextClasDataBunch
-from textnb.learner import text_classifier_learner
+from textnb.base.core import set_seed
+from textnb.text.data import TextClasDataBunch
+from textnb.learn.learner import text_classifier_learner
 from textnb.models.awd_lstm import AWD_LSTM
 from textnb.panels.attention import AttentionPanel
 import pandas as pd

@@ -7,12 +7,12 @@ import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from torch import nn,optim
 
-from textnb.callbacks import *
-from textnb.core import *
-from textnb.losses import *
-from textnb.metrics import *
-from textnb.schedule import *
-from textnb.train import *
+from textnb.train.callbacks import *
+from textnb.base.core import *
+from textnb.train.losses import *
+from textnb.train.metrics import *
+from textnb.train.schedule import *
+from textnb.train.loop import *
 
 class DL:
     "A loader of the protocol"

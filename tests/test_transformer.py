@@ -6,8 +6,8 @@ import numpy as np, pytest, torch, torch.nn.functional as F
 from hypothesis import given, settings, strategies as st
 from torch import nn
 from textnb.all import *
-from textnb.attribute import class_scores
-from textnb.learner import encoder_of
+from textnb.explain.attribution import class_scores
+from textnb.learn.learner import encoder_of
 from textnb.models.transformer import *
 from textnb.models.transformer_xl import *
 from test_learner import clas_data, lm_data
