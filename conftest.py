@@ -31,7 +31,7 @@ def browser_type_launch_args(chromium):
 @pytest.fixture
 def on_cpu(monkeypatch):
     "Models and batches of this test are on the CPU, for equality bit by bit: some sums on a GPU come in any order"
-    from textnb.base.core import defaults
+    from textnb.base import defaults
     monkeypatch.setattr(defaults, 'device', 'cpu')
 
 def pytest_collection_modifyitems(items):

@@ -35,9 +35,8 @@ def side(name):
     "A function that measures the architecture `name`"
     def measure():
         import torch
-        from textnb.train.losses import CrossEntropyFlat
+        from textnb.train import CrossEntropyFlat, AdamW
         from textnb.models import get_language_model
-        from textnb.train.loop import AdamW
         torch.manual_seed(0)
         config, loss_func = equal_config(name), CrossEntropyFlat()
         model = get_language_model(FAMILY[name][0], VOCAB, config).train()

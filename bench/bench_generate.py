@@ -45,7 +45,7 @@ def learner(arch, config, n_vocab):
 def token_ms(learn, n_prompt, n=64):
     "Milliseconds of a token after `n_prompt` tokens, without the reading of the prompt"
     from itertools import cycle, islice
-    from textnb.write.generate import write_ids
+    from textnb.write import write_ids
     text = ' '.join(islice(cycle(words(900)), n_prompt))
     def started():
         it = write_ids(learn, [text], n+1, seed=0)

@@ -66,8 +66,7 @@ def products(config, ahead, back=(), gates=4):
 def side(size):
     "Figures of one size"
     import numpy as np
-    from textnb.explain.attribution import attribute
-    from textnb.explain.live import LiveText
+    from textnb.explain import attribute, LiveText
     words = [f'w{i}' for i in np.random.default_rng(0).integers(0, 3000, 6000)]
     learn = make_learner(SIZES[size], words)
     engine, top = LiveText(learn), 150 if size=='full' else 100

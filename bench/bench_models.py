@@ -47,9 +47,8 @@ def lm_loss(cross_entropy):
 def side_textnb():
     "Figures of this package"
     import torch
-    from textnb.train.losses import CrossEntropyFlat
+    from textnb.train import CrossEntropyFlat, AdamW
     from textnb.models import AWD_LSTM, get_language_model, get_text_classifier
-    from textnb.train.loop import AdamW
     torch.manual_seed(0)
     model = get_language_model(AWD_LSTM, VOCAB)
     opt = AdamW(model.parameters(), lr=1e-3)

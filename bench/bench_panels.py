@@ -27,7 +27,7 @@ def export(folder, full):
     import numpy as np
     import pandas as pd
     from textnb.all import AWD_LSTM, TextClasDataBunch, set_seed, text_classifier_learner
-    from textnb.models.awd_lstm import awd_lstm_clas_config, awd_lstm_small_clas_config
+    from textnb.models import awd_lstm_clas_config, awd_lstm_small_clas_config
     words = [f'w{i}' for i in np.random.default_rng(0).integers(0, 3000, 3000)]
     df = pd.DataFrame(dict(label=['a', 'b']*25, text=[' '.join(words[60*i:60*i+60]) for i in range(50)]))
     data = TextClasDataBunch.from_df(folder, df[:40], df[40:], text_cols='text', label_cols='label', bs=16, min_freq=1)
@@ -42,7 +42,7 @@ def side(full, chromium):
     sys.path.insert(0, str(ROOT/'tests'))
     from panel_browser import free_port, serve, stop, write_panel
     from playwright.sync_api import sync_playwright
-    from textnb.panels.frame import page_command
+    from textnb.panels import page_command
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as d:
         d, port = Path(d), free_port()
         text = ' '.join(export(d, full)[:48])+' '

@@ -15,7 +15,7 @@ SHORT = 'A short text of about fifteen words, such as a person might type into i
 
 def write_table(path):
     "A table of docstrings with text, label and is_valid"
-    from textnb.text.datasets import docstrings
+    from textnb.text import docstrings
     df = docstrings().sample(frac=1, random_state=0)[:N_TRAIN+N_VALID]
     with open(path, 'w', newline='', encoding='utf-8') as f:
         w = csv.writer(f)

@@ -12,7 +12,7 @@ VOCAB, BS, BPTT, LONG = 15000, 32, 70, 10000
 def train(model, x, head=True):
     "A function that does one training step of `model`, or the two ways through its encoder"
     import torch.nn.functional as F
-    from textnb.train.loop import AdamW
+    from textnb.train import AdamW
     opt = AdamW(model.parameters(), lr=1e-3)
     def run():
         if not head: return model[0](x)[1][-1].sum().backward()

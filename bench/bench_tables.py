@@ -19,7 +19,7 @@ def interpretation():
     import numpy as np
     import pandas as pd
     from textnb.all import AWD_LSTM, DatasetType, TextClasDataBunch, TextClassificationInterpretation, set_seed, text_classifier_learner
-    from textnb.models.awd_lstm import awd_lstm_small_clas_config
+    from textnb.models import awd_lstm_small_clas_config
     r = np.random.default_rng(0)
     words = np.array([f'w{int(i)}' for i in range(8000)])
     share = 1/np.arange(1, 8001)
@@ -33,7 +33,7 @@ def interpretation():
 
 def side_table():
     "Figures of the panel"
-    from textnb.panels.top_losses import TopLossPanel
+    from textnb.panels import TopLossPanel
     TopLossPanel(interp := interpretation()).widget
     for k in ('_facts', '_alike', '_candidates'): setattr(interp, k, None)
 

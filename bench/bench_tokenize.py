@@ -31,7 +31,7 @@ if __name__ == '__main__':
 
 SHORT = """
 import json, os, resource, sys
-from textnb.text.corpus import build_store
+from textnb.text import build_store
 def peak(who): return resource.getrusage(who).ru_maxrss*(1 if sys.platform == 'darwin' else 1024)
 def own(key):
     # Linux tells the figures of this program alone; elsewhere the highest figure so far has to do
@@ -49,7 +49,7 @@ def documents(n=N_DOCS):
     if path := os.environ.get('TEXTNB_IMDB'):
         import pandas as pd
         return pd.read_parquet(path, columns=['text']).text.sample(n, random_state=0).tolist()
-    from textnb.text.datasets import python_docs
+    from textnb.text import python_docs
     rng, words = random.Random(0), ' '.join(python_docs().text).split()
     def sentence():
         k = rng.randrange(len(words)-40)
@@ -63,8 +63,8 @@ def documents(n=N_DOCS):
 
 def seconds_textnb(texts, n_workers):
     "Seconds from texts to a store, with a new tokenizer"
-    from textnb.text.corpus import build_store
-    from textnb.text.transform import Tokenizer
+    from textnb.text import build_store
+    from textnb.text import Tokenizer
     t = time.perf_counter()
     store, _ = build_store(texts, Tokenizer(), n_workers=n_workers, pbar=False)
     return time.perf_counter()-t, store
@@ -93,7 +93,8 @@ def likeness(texts):
     "Part of spaCy's tokens, after the rules and without white space, that are ours too, in percent"
     try: import spacy
     except ImportError: return None
-    from textnb.text.transform import Tokenizer, defaults
+    from textnb.text import Tokenizer
+    from textnb.text.transform import defaults
     tok, spacy_tok = Tokenizer(post_rules=[]), spacy.blank('en').tokenizer
     for o in defaults.text_spec_tok: spacy_tok.add_special_case(o, [{'ORTH': o}])
     same = total = 0

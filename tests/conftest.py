@@ -6,7 +6,7 @@ from panel_browser import free_port, serve, stop, write_panel
 def voila(chromium, tmp_path_factory):
     "A Voila server: its folder and its address"
     pytest.importorskip('voila')
-    from textnb.panels.frame import page_command
+    from textnb.panels import page_command
     d,port = tmp_path_factory.mktemp('voila'),free_port()
     cmd,env = page_command(d, port)
     write_panel(d, '')

@@ -30,12 +30,12 @@ def serve(folder, cmd, ready, env=os.environ, limit=60):
 
 def notebook(source):
     "A notebook of one cell, as JSON"
-    from textnb.panels.frame import page_files
+    from textnb.panels import page_files
     return page_files(source)['panel.ipynb']
 
 def write_panel(folder, source, name='panel.ipynb'):
     "The files that Voila needs to show `source`, its notebook under `name`"
-    from textnb.panels.frame import page_files
+    from textnb.panels import page_files
     for k,v in page_files(source).items():
         f = folder/(name if k=='panel.ipynb' else k)
         f.parent.mkdir(parents=True, exist_ok=True)

@@ -3,11 +3,8 @@ import copy, threading
 
 import numpy as np, pytest, torch
 from textnb.all import *
-from textnb.explain.attention_relevance import attention_lrp, no_rules, with_rules
-from textnb.explain.attribution import attribute, class_scores, methods_of
-from textnb.learn.learner import encoder_of
-from textnb.explain.live import LiveText
-from textnb.explain.relevance import Head
+from textnb.explain import attention_lrp, no_rules, with_rules, attribute, class_scores, methods_of, LiveText, Head
+from textnb.learn import encoder_of
 from test_learner import clas_data, lm_data
 
 tiny = dict(ctx_len=6, n_layers=2, n_heads=2, d_model=8, d_head=4, d_inner=12)

@@ -11,16 +11,13 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 from textnb.all import *
-from textnb import attribute as attribute_module
-from textnb.explain.attribution import *
+from textnb.explain import attribution as attribute_module
+from textnb.explain import *
 from textnb.explain.attribution import _corpus_mean
-from textnb.learn.learner import encoder_of
-from textnb.models.transformer import Transformer
-from textnb.models.transformer_xl import TransformerXL
-from textnb.explain.perturb import shapley, zoom
-from textnb.explain.shading import _luminance, shade, shaded_html, shaded_latex, shaded_png, shaded_text
-from textnb.text.spans import sentence_groups, token_spans, word_groups
-from textnb.text.texts import TextProcessor
+from textnb.learn import encoder_of
+from textnb.models import Transformer, TransformerXL
+from textnb.explain.shading import _luminance
+from textnb.text import sentence_groups, token_spans, word_groups, TextProcessor
 from test_learner import clas_data, frame, lm_data
 
 rnn = dict(emb_sz=16, n_hid=24, n_layers=2)

@@ -9,15 +9,11 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parent))
 from test_train import DL, StreamLM, mlp, points, same, stream, weights
-from textnb.train.callbacks import *
-from textnb.base.core import *
-from textnb.text.data import TextClasDataBunch, TextLMDataBunch
-from textnb.learn.learner import language_model_learner, text_classifier_learner
-from textnb.train.metrics import *
-from textnb.models.awd_lstm import AWD_LSTM
-from textnb.models.build import get_text_classifier
-from textnb.train.schedule import *
-from textnb.train.loop import *
+from textnb.train import *
+from textnb.base import *
+from textnb.text import TextClasDataBunch, TextLMDataBunch
+from textnb.learn import language_model_learner, text_classifier_learner
+from textnb.models import AWD_LSTM, get_text_classifier
 
 goldens = Path(__file__).parent/'goldens'
 
@@ -346,9 +342,9 @@ def test_callbacks_as_in_v1():
 
 def lm_learner(path, drop_mult=1., seed=3, fresh=0):
     "A small AWD-LSTM language model on numbers in words"
-    from textnb.text.data import TextList
-    from textnb.learn.learner import language_model_learner
-    from textnb.models.awd_lstm import AWD_LSTM
+    from textnb.text import TextList
+    from textnb.learn import language_model_learner
+    from textnb.models import AWD_LSTM
     ones = 'one two three four five six seven eight nine'.split()
     texts = [f'{ones[i%9]} hundred {ones[i*5%9]} and {ones[i*7%9]}' for i in range(120)]
     import pandas as pd

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np, pandas as pd, pytest
 from hypothesis import given, settings, strategies as st
-from textnb.panels.cleaning import *
+from textnb.panels import *
 from textnb.panels.cleaning import _event
 
 CLASSES = ['neg', 'pos', 'x<y']
@@ -107,7 +107,6 @@ def test_killed(tmp_path):
     frame().to_csv(tmp_path/'d.csv')
     code = f'''
 import os, sys
-from textnb.panels.cleaning import CleaningDesk
 desk = CleaningDesk.from_csv({str(tmp_path/"d.csv")!r})
 for i in range(10**6):
     desk.note(i%40, f"n{{i}}")

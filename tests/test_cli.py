@@ -3,7 +3,7 @@ import argparse, io, json, os, subprocess, sys
 from pathlib import Path
 
 import numpy as np, pandas as pd, pytest
-from textnb.command.cli import *
+from textnb.command import *
 
 GOOD,BAD = 'the film great it had music','the film awful it had music'
 TRAIN = '--epochs 12 --clas-bs 8 --clas-drop-mult 0.1 --min-freq 1 --lr 0.02 --seed 1'.split()

@@ -3,7 +3,7 @@ import io, os, pickle, random, signal, stat, subprocess, sys, tarfile, textwrap,
 from pathlib import Path
 import numpy as np, pytest, torch
 from hypothesis import HealthCheck, given, settings, strategies as st
-from textnb.base.core import *
+from textnb.base import *
 
 def run(src, *args, **env):
     "Run `src` in a Python of its own"
@@ -57,7 +57,7 @@ def test_full_float32_in_threads():
     finally: flags.allow_tf32 = old
     code = """
         import torch
-        from textnb.base.core import full_float32
+        from textnb.base import full_float32
         rnn = getattr(torch.backends.cudnn, 'rnn', None)
         if hasattr(rnn, 'fp32_precision'):
             rnn.fp32_precision = 'ieee'
@@ -90,7 +90,7 @@ def test_full_disk_while_saving_an_archive(tmp_path):
     save_archive(f, {'w':torch.arange(4.)}, {'epoch':1})
     res = run('''
         import resource, signal, sys, torch
-        from textnb.base.core import save_archive
+        from textnb.base import save_archive
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
         try: save_archive(sys.argv[1], {'w':torch.zeros(100_000)}, {'epoch':2})
@@ -105,7 +105,7 @@ def test_killed_while_saving(tmp_path):
     save_json(f, {'n':1})
     src = '''
         import sys, time
-        from textnb.base.core import atomic_write
+        from textnb.base import atomic_write
         with atomic_write(sys.argv[1]) as o:
             o.write(b'half'); o.flush(); print('there', flush=True); time.sleep(60)
     '''

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given,settings
 from hypothesis import strategies as st
 
-from textnb import corpus
-from textnb.text.corpus import DocumentError,TokenStore,build_store,csv_texts,encode_texts,folder_texts,parquet_texts
-from textnb.text.transform import BaseTokenizer,SubwordTokenizer,Tokenizer,Vocab,defaults,join_texts,register_rule
+from textnb.text import corpus
+from textnb.text import (DocumentError, TokenStore, build_store, csv_texts, encode_texts, folder_texts,
+    parquet_texts, BaseTokenizer, SubwordTokenizer, Tokenizer, Vocab, join_texts, register_rule)
+from textnb.text.transform import defaults
 
 root = Path(__file__).parent.parent
 words = 'the a cat dog saw ran Fast SLOW yes no !!!! haaaa\n & it\'s don\'t'.split(' ')
@@ -51,8 +52,8 @@ def test_a_script_without_a_guard(tmp_path):
     (tmp_path/'s.py').write_text(textwrap.dedent('''
         import multiprocessing as mp, warnings
         mp.set_start_method('spawn')
-        from textnb.text.corpus import build_store
-        from textnb.text.transform import Tokenizer, register_rule
+        from textnb.text import build_store
+        from textnb.text import Tokenizer, register_rule
         print('script runs')
         a = build_store(['one two']*300, Tokenizer(), n_workers=2, chunksize=10, start_method='spawn')
         @register_rule
@@ -248,7 +249,7 @@ def test_memory_of_many_documents(tmp_path):
     "Check 4: documents streamed from disk take a few bytes a token while they are encoded, the vocabulary and the look-up tables included"
     (tmp_path/'docs.txt').write_text('\n'.join(' '.join(f'w{int(2000*r)}' for r in rng.random(20)) for _ in range(100000)), encoding='utf-8')
     code = textwrap.dedent('''
-        from textnb.text.corpus import build_store
+        from textnb.text import build_store
         def own(key): return next(int(l.split()[1])*1024 for l in open('/proc/self/status') if l.startswith(key))
         build_store(['a b']*10, n_workers=0)
         before = own('VmRSS')

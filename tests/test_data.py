@@ -5,11 +5,9 @@ from pathlib import Path
 import numpy as np, pandas as pd, pytest, torch
 from hypothesis import given, settings, strategies as st
 
-from textnb.base.core import ArchiveError, get_rng_state, save_archive
-from textnb.text.data import *
-from textnb.text.data import DataBunch
-from textnb.train.losses import BCEWithLogitsFlat, CrossEntropyFlat, MSELossFlat
-from textnb.text.transform import BaseTokenizer, register_rule
+from textnb.base import ArchiveError, get_rng_state, save_archive
+from textnb.text import *
+from textnb.train import BCEWithLogitsFlat, CrossEntropyFlat, MSELossFlat
 
 GOLD = Path(__file__).parent/'goldens'
 pytestmark = pytest.mark.filterwarnings('error')

@@ -3,9 +3,9 @@ import errno, hashlib, importlib.util, io, os, subprocess, sys, tarfile, textwra
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pandas as pd, pytest
-from textnb import datasets
-from textnb.base.core import *
-from textnb.text.datasets import *
+from textnb.text import datasets
+from textnb.base import *
+from textnb.text import *
 
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
@@ -255,7 +255,7 @@ def test_human_numbers_files():
 def test_docstrings_are_masked_and_import_nothing():
     src = '''
         import sys
-        from textnb.text.datasets import docstrings
+        from textnb.text import docstrings
         before = set(sys.modules)
         df = docstrings()
         print(sorted(o for o in set(sys.modules)-before if o.split('.')[0] in ('torch','pandas','numpy','matplotlib')))

@@ -8,14 +8,14 @@ import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from textnb.explain.attribution import class_scores
-from textnb.base.core import set_seed
-from textnb.text.data import TextClasDataBunch, TextLMDataBunch
-from textnb.explain.edits import as_written, edits_frame, flip_class, hotflip, lm_words, open_lm, place_of, places, propose, put_word
-from textnb.learn.learner import encoder_of, language_model_learner, text_classifier_learner
-from textnb.models.build import AWD_LSTM, Transformer, TransformerXL
-from textnb.panels.edits import WINDOW, EditPanel, reduce_edit
-from textnb.text.transform import SubwordTokenizer, Tokenizer, defaults
+from textnb.explain import (class_scores, as_written, edits_frame, flip_class, hotflip, lm_words, open_lm, place_of,
+    places, propose, put_word)
+from textnb.base import set_seed
+from textnb.text import TextClasDataBunch, TextLMDataBunch, SubwordTokenizer, Tokenizer
+from textnb.learn import encoder_of, language_model_learner, text_classifier_learner
+from textnb.models import AWD_LSTM, Transformer, TransformerXL
+from textnb.panels import WINDOW, EditPanel, reduce_edit
+from textnb.text.transform import defaults
 
 RNN,ATT = dict(emb_sz=8, n_hid=10, n_layers=2),dict(d_model=12, n_heads=2, d_head=6, d_inner=16, n_layers=2, ctx_len=40)
 ARCHS = dict(lstm=(AWD_LSTM, RNN), qrnn=(AWD_LSTM, dict(RNN, qrnn=True)), transformer=(Transformer, ATT), xl=(TransformerXL, dict(ATT, mem_len=40)))

@@ -4,9 +4,7 @@ import copy, itertools, json, re
 import numpy as np, pandas as pd, pytest, torch
 from hypothesis import given, settings, strategies as st
 from textnb.all import *
-from textnb.explain.attribution import attribute, methods_of
-from textnb.explain.faithful import *
-from textnb.explain.faithful import CAVEAT
+from textnb.explain import *
 from test_learner import clas_data, frame, lm_data, small
 
 bins = [.01,.05,.1,.2,.5]

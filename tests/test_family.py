@@ -3,7 +3,7 @@ import numpy as np, pandas as pd, pytest, torch, torch.nn.functional as F
 from hypothesis import given, settings, strategies as st
 from torch import nn
 from textnb.all import *
-from textnb.learn.ensemble import EnsembleLearner
+from textnb.learn import EnsembleLearner
 from textnb import models
 from textnb.models import *
 
@@ -519,7 +519,7 @@ def test_bad_ensembles(readers, tmp_path):
 
 def test_ensemble_from_the_shell(readers, tmp_path, capsys):
     "`textnb predict` reads the file of an ensemble; `textnb explain` says that one member has to be chosen"
-    from textnb.command.cli import main
+    from textnb.command import main
     f = EnsembleLearner(readers).export(tmp_path/'e.tnb')
     assert main(['predict', str(f), 'a great film'])==0 and 'prediction' in capsys.readouterr().out
     assert main(['explain', str(f), 'a great film'])!=0 and 'explain one of them' in capsys.readouterr().err

@@ -5,10 +5,9 @@ from pathlib import Path
 import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from textnb.all import *
-from textnb.write.generate import banned_ids, draw, find_beams, length_groups, next_logits, next_probs, prompt_ids, sample_ids, write_ids
-from textnb.models.build import SimpleGRU
-from textnb.models.transformer import Transformer
-from textnb.models.transformer_xl import TransformerXL
+from textnb.write import (banned_ids, draw, find_beams, length_groups, next_logits, next_probs, prompt_ids,
+    sample_ids, write_ids)
+from textnb.models import SimpleGRU, Transformer, TransformerXL
 from test_learner import lm_data, small
 
 GOLD = Path(__file__).parent/'goldens'
@@ -380,7 +379,8 @@ specials = 'xxmaj xxup xxrep xxwrep 3 4 the film'.split()
 def test_stream_is_written(toks, backwards, text):
     "However marks and words follow each other, in both directions, the pieces of a stream are the text"
     from types import SimpleNamespace as NS
-    from textnb.write.generate import Drawn, _pieces, written
+    from textnb.write import Drawn, written
+    from textnb.write.generate import _pieces
     vocab = Vocab(defaults.text_spec_tok+[t for t in specials if not t.startswith('xx')]+['ha'])
     learn = NS(data=NS(backwards=backwards, vocab=vocab, tokenizer=NS(tok=None)))
     ids = [vocab.stoi[t] for t in toks]
@@ -395,7 +395,8 @@ parts = ['xxmaj','xxup','xxrep','▁3','4','▁the','▁fi','lm','s','▁','▁a
 def test_stream_of_parts(toks, backwards, text):
     "The same for parts of words: a part may go on with the last word of the prompt"
     from types import SimpleNamespace as NS
-    from textnb.write.generate import Drawn, _pieces, written
+    from textnb.write import Drawn, written
+    from textnb.write.generate import _pieces
     vocab = Vocab(defaults.text_spec_tok+[t for t in parts if not t.startswith('xx')])
     learn = NS(data=NS(backwards=backwards, vocab=vocab, tokenizer=NS(tok=SubwordTokenizer.__new__(SubwordTokenizer))))
     ids = [vocab.stoi[t] for t in toks]

@@ -7,9 +7,10 @@ matplotlib.use('Agg')
 import numpy as np, pandas as pd, pytest, torch
 from hypothesis import given, settings, strategies as st
 from textnb.all import *
-from textnb.explain.attribution import attribute, class_scores, grad_wrt_words, margin, probability, word_vectors
-from textnb.explain.shading import _luminance, shade, shaded_html
-from textnb.learn.learner import encoder_of
+from textnb.explain import (attribute, class_scores, grad_wrt_words, margin, probability, word_vectors, shade,
+    shaded_html)
+from textnb.explain.shading import _luminance
+from textnb.learn import encoder_of
 from test_learner import clas_data, small
 
 GOLD = Path(__file__).parent/'goldens'
@@ -253,7 +254,7 @@ def test_in_sample_refused(learn):
 
 def test_folds():
     "Equal texts stay together, the classes are spread, every text has one part"
-    from textnb.text.corpus import TokenStore
+    from textnb.text import TokenStore
     r = np.random.default_rng(0)
     docs = [r.integers(5, size=2) for _ in range(100)]
     store = TokenStore(np.concatenate(docs), np.arange(0, 201, 2))
@@ -315,7 +316,7 @@ def test_near_duplicates(tmp_path):
 
 def test_nearest(learn, interp):
     "Goal C3: neighbours equal brute force, in slices of any size; the vectors are made once, in a file, and again when the weights have changed"
-    from textnb.explain.interpret import nearest_rows, text_vectors
+    from textnb.explain import nearest_rows, text_vectors
     tr = interp.data.train_ds
     v = np.concatenate([text_vectors(learn, [tr.store[i]]) for i in range(len(tr))])
     assert np.allclose(interp.train_vectors(), v, atol=1e-5) and isinstance(interp.train_vectors(), np.memmap)

@@ -4,7 +4,7 @@ from playwright.sync_api import expect
 from test_panels_browser_tables import DATA, DESK, TABLE, cells, src
 
 BENCH = DATA+'''
-from textnb.panels.methods import MethodBench
+from textnb.panels import MethodBench
 MethodBench(learn, 'a great film', methods=['lrp'])
 '''
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np, pandas as pd, pytest, torch
 from hypothesis import given, settings, strategies as st
 from textnb.all import *
-from textnb.learn.learner import encoder_of
+from textnb.learn import encoder_of
 
 GOLD = Path(__file__).parent/'goldens'
 small = dict(emb_sz=12, n_hid=16, n_layers=2)

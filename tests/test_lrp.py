@@ -5,10 +5,9 @@ from math import comb
 import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from textnb.all import *
-from textnb.explain.attribution import attribute, margin, methods_of
-from textnb.explain.live import LiveText, Reader, fingerprint, one_thread, why_slow
-from textnb.explain.relevance import Head, LSTMSteps, QRNNSteps, Unrolled, cannot_unroll, fold_head, lrp, ratio
-from textnb.models.qrnn import QRNNLayer
+from textnb.explain import (attribute, margin, methods_of, LiveText, Reader, fingerprint, one_thread, why_slow, Head,
+    LSTMSteps, QRNNSteps, Unrolled, cannot_unroll, fold_head, lrp, ratio)
+from textnb.models import QRNNLayer
 from test_learner import clas_data, lm_data, small
 
 def net(n_class=3, double=True, scale=2, max_len=1400, **kw):

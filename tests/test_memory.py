@@ -2,8 +2,7 @@
 import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from textnb.all import *
-from textnb.explain.attribution import attribute, methods_of
-from textnb.explain.memory import memory_view, segment_start
+from textnb.explain import attribute, methods_of, memory_view, segment_start
 from test_learner import clas_data, lm_data
 
 small = dict(n_layers=2, n_heads=2, d_model=8, d_head=4, d_inner=12)

@@ -6,10 +6,8 @@ import numpy as np, pytest, torch
 from hypothesis import assume, given, settings, strategies as st
 from sklearn import metrics as skm
 
-from textnb.base.core import *
-from textnb.train.losses import *
-from textnb.train.metrics import *
-from textnb.train.loop import *
+from textnb.base import *
+from textnb.train import *
 
 def run(metric, pred, targ, bs):
     metric.reset()

@@ -6,9 +6,9 @@ import numpy as np, pytest, torch, torch.nn.functional as F
 from hypothesis import given, settings, strategies as st
 from torch import nn
 
-from textnb.base.core import full_float32
+from textnb.base import full_float32
 from textnb.models import *
-from textnb.models.awd_lstm import _FusedLSTM, _packed, lstm
+from textnb.models.awd_lstm import _FusedLSTM, _packed
 
 GOLDENS = Path(__file__).parent/'goldens'
 SMALL = dict(emb_sz=6, n_hid=8, n_layers=2)

@@ -2,13 +2,13 @@
 import pandas as pd
 import pytest
 
-from textnb import cli
-from textnb.command.cli import free_port, main, table_panel
-from textnb.base.core import set_seed
-from textnb.text.data import TextClasDataBunch, TextLMDataBunch
-from textnb.learn.learner import language_model_learner, text_classifier_learner
-from textnb.models.awd_lstm import AWD_LSTM
-from textnb.panels.frame import PANELS
+from textnb.command import cli
+from textnb.command import free_port, main, table_panel
+from textnb.base import set_seed
+from textnb.text import TextClasDataBunch, TextLMDataBunch
+from textnb.learn import language_model_learner, text_classifier_learner
+from textnb.models import AWD_LSTM
+from textnb.panels import PANELS
 
 @pytest.fixture(scope='module')
 def work(tmp_path_factory):

@@ -15,16 +15,13 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from textnb.explain.attribution import Attribution, attribute
-from textnb.base.core import set_seed
-from textnb.text.data import TextClasDataBunch, TextLMDataBunch
-from textnb.explain.faithful import faithfulness
-from textnb.learn.learner import language_model_learner, text_classifier_learner
-from textnb.models.build import AWD_LSTM
-from textnb.panels import frame
-from textnb.panels.attention import MAPS, AttentionPanel, reduce_attention
-from textnb.panels.frame import Panel, open_panel, page_files, set_key, shading, sparkline, text_pieces
-from textnb.panels.methods import MethodBench, ordered, rank_matrix
+from textnb.explain import Attribution, attribute, faithfulness
+from textnb.base import set_seed
+from textnb.text import TextClasDataBunch, TextLMDataBunch
+from textnb.learn import language_model_learner, text_classifier_learner
+from textnb.models import AWD_LSTM
+from textnb.panels import (frame, MAPS, AttentionPanel, reduce_attention, Panel, open_panel, page_files, set_key,
+    shading, sparkline, text_pieces, MethodBench, ordered, rank_matrix)
 from textnb.explain.shading import _luminance
 
 XSS = '<img src=x onerror=window.pwned=1>"\'><script>window.pwned=1</script>'

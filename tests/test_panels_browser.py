@@ -11,19 +11,16 @@ import pytest
 from panel_browser import free_port, notebook, serious, serve, stop
 from playwright.sync_api import expect
 
-from textnb.base.core import set_seed
-from textnb.text.data import TextClasDataBunch
-from textnb.learn.learner import load_learner, text_classifier_learner
-from textnb.models.awd_lstm import AWD_LSTM
-from textnb.panels.attention import AttentionPanel
+from textnb.base import set_seed
+from textnb.text import TextClasDataBunch
+from textnb.learn import load_learner, text_classifier_learner
+from textnb.models import AWD_LSTM
+from textnb.panels import AttentionPanel, MethodBench
 
 expect.set_options(timeout=30_000)
 XSS = '<img src=x onerror=window.pwned=1>'
 SRC = '''
 from IPython.display import display
-from textnb.learn.learner import load_learner
-from textnb.panels.attention import AttentionPanel
-from textnb.panels.methods import MethodBench
 learn = load_learner({path!r})
 class Fragile(AttentionPanel):
     def work(self, state):

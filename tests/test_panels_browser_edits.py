@@ -6,17 +6,17 @@ import pytest
 from panel_browser import serious
 from playwright.sync_api import expect
 
-from textnb.base.core import set_seed
-from textnb.text.data import TextClasDataBunch, TextLMDataBunch
-from textnb.explain.edits import propose
-from textnb.learn.learner import language_model_learner, load_learner, text_classifier_learner
-from textnb.models.awd_lstm import AWD_LSTM
+from textnb.base import set_seed
+from textnb.text import TextClasDataBunch, TextLMDataBunch
+from textnb.explain import propose
+from textnb.learn import language_model_learner, load_learner, text_classifier_learner
+from textnb.models import AWD_LSTM
 
 pytest.importorskip('voila')
 XSS = '<img src=x onerror=window.pwned=1>'
 TEXT = f'The film was great, a film for one long night {XSS}'
 SRC = '''from textnb.learn.learner import load_learner
-from textnb.panels.edits import EditPanel
+from textnb.panels import EditPanel
 class Fragile(EditPanel):
     def work(self, state):
         if 'boom' in state['text']: raise RuntimeError('a <b>boom</b>')

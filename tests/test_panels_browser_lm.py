@@ -22,7 +22,7 @@ def model(tmp_path_factory):
     return learn.export()
 
 def source(model, text): return f'''from textnb.learn.learner import load_learner
-from textnb.panels.writing import WritingPanel
+from textnb.panels import WritingPanel
 WritingPanel(load_learner({str(model)!r}, silent=True), {text!r}, seed=1)'''
 
 def test_writing_panel(model, open_panel):

@@ -6,19 +6,17 @@ import pytest
 from panel_browser import serious
 from playwright.sync_api import expect
 
-from textnb.panels.cleaning import apply_edits
+from textnb.panels import apply_edits, TopLossPanel, CleaningDesk
 
 XSS = '<img src=x onerror=window.pwned=1>'
 DATA = '''
 import numpy as np, pandas as pd, torch
 from IPython.display import display
-from textnb.base.core import DatasetType, set_seed
-from textnb.text.data import TextClasDataBunch
-from textnb.explain.interpret import TextClassificationInterpretation
-from textnb.learn.learner import text_classifier_learner
-from textnb.models.awd_lstm import AWD_LSTM
-from textnb.panels.top_losses import TopLossPanel
-from textnb.panels.cleaning import CleaningDesk
+from textnb.base import DatasetType, set_seed
+from textnb.text import TextClasDataBunch
+from textnb.explain import TextClassificationInterpretation
+from textnb.learn import text_classifier_learner
+from textnb.models import AWD_LSTM
 r = np.random.default_rng(0)
 words = 'the film was a story of two people in one long night great awful'.split()
 df = pd.DataFrame([(['neg', {xss!r}][i%2], ' '.join(r.choice(words, r.integers(3, 30)))+f' {{i}} {xss}') for i in range(57)], columns=['label', 'text'])

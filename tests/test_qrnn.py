@@ -9,7 +9,7 @@ import textnb.models.qrnn as Q
 from test_learner import clas_data, lm_data, v1_files
 from test_models import docs_of, golden, loaded
 from textnb.all import *
-from textnb.learn.learner import encoder_of
+from textnb.learn import encoder_of
 from textnb.models import *
 
 SMALL = dict(emb_sz=6, n_hid=8, n_layers=2, qrnn=True)

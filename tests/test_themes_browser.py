@@ -7,17 +7,9 @@ import numpy as np
 import pytest
 
 from textnb.all import *
-from textnb.explain.interpret import TextClassificationInterpretation
-from textnb.panels import frame
-from textnb.panels.attention import MAPS, AttentionPanel
-from textnb.panels.beams import BeamPanel
-from textnb.panels.cleaning import CleaningDesk
-from textnb.panels.edits import EditPanel
-from textnb.panels.heads import HeadsPanel
-from textnb.panels.methods import MethodBench
-from textnb.panels.top_losses import TopLossPanel
-from textnb.panels.units import UnitPanel
-from textnb.panels.writing import WritingPanel
+from textnb.explain import TextClassificationInterpretation
+from textnb.panels import (frame, MAPS, AttentionPanel, BeamPanel, CleaningDesk, EditPanel, HeadsPanel, MethodBench,
+    TopLossPanel, UnitPanel, WritingPanel)
 
 TEXT = 'two people in one awful night, a great film'
 

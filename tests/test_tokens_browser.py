@@ -7,11 +7,11 @@ XSS = '<img src=x onerror=window.pwned=1>'
 SRC = '''
 import sys
 {first}
-from textnb.base.core import set_seed
-from textnb.text.data import TextClasDataBunch
-from textnb.learn.learner import text_classifier_learner
-from textnb.models.awd_lstm import AWD_LSTM
-from textnb.panels.attention import AttentionPanel
+from textnb.base import set_seed
+from textnb.text import TextClasDataBunch
+from textnb.learn import text_classifier_learner
+from textnb.models import AWD_LSTM
+from textnb.panels import AttentionPanel
 import pandas as pd
 df = pd.DataFrame([(['neg', 'pos'][i%2], 'the film was a story of two people in one long night '+['awful', 'great'][i%2]) for i in range(24)], columns=['label', 'text'])
 data = TextClasDataBunch.from_df({folder!r}, df[:16], df[16:], text_cols='text', label_cols='label', min_freq=1, bs=8)

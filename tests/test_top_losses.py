@@ -4,9 +4,8 @@ import re
 import numpy as np, pandas as pd, pytest, torch
 from hypothesis import given, settings, strategies as st
 from textnb.all import *
-from textnb.explain.interpret import text_vectors
-from textnb.panels.frame import STYLE
-from textnb.panels.top_losses import *
+from textnb.explain import text_vectors
+from textnb.panels import *
 from test_learner import clas_data, small
 
 N = 1000
@@ -240,7 +239,7 @@ def test_parts_of_a_row(real):
 
 def slowly(interp, monkeypatch):
     "Let `interp` read one training text at a time, and note which"
-    from textnb.explain.interpret import VectorFile
+    from textnb.explain import VectorFile
     seen,read = [],VectorFile.read
     def one(self, seconds=None):
         self.tokens = 1

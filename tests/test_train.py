@@ -7,12 +7,8 @@ import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from torch import nn,optim
 
-from textnb.train.callbacks import *
-from textnb.base.core import *
-from textnb.train.losses import *
-from textnb.train.metrics import *
-from textnb.train.schedule import *
-from textnb.train.loop import *
+from textnb.train import *
+from textnb.base import *
 
 class DL:
     "A loader of the protocol"

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given,settings
 from hypothesis import strategies as st
 
-from textnb.text.transform import (BOS,EOS,PAD,UNK,BaseTokenizer,SpacyTokenizer,SubwordTokenizer,Tokenizer,Vocab,WordTokenizer,clean_text,deal_caps,defaults,
-    fix_html,join_texts,register_rule,register_tokenizer,replace_all_caps,replace_rep,replace_wrep,rm_useless_spaces,spec_add_spaces)
+from textnb.text import (BOS, EOS, PAD, UNK, BaseTokenizer, SpacyTokenizer, SubwordTokenizer, Tokenizer, Vocab,
+    WordTokenizer, clean_text, deal_caps, fix_html, join_texts, register_rule, register_tokenizer, replace_all_caps,
+    replace_rep, replace_wrep, rm_useless_spaces, spec_add_spaces)
+from textnb.text.transform import defaults
 
 golden = json.loads((Path(__file__).parent/'goldens'/'tokens.json').read_text(encoding='utf-8'))
 spaces = st.text(alphabet=' \n\tabAB.,!\'"-/#&;()éÉж1$', max_size=60)

@@ -6,10 +6,9 @@ import numpy as np, pytest, torch, torch.nn.functional as F
 from hypothesis import given, settings, strategies as st
 from torch import nn
 from textnb.all import *
-from textnb.explain.attribution import class_scores
-from textnb.learn.learner import encoder_of
-from textnb.models.transformer import *
-from textnb.models.transformer_xl import *
+from textnb.explain import class_scores
+from textnb.learn import encoder_of
+from textnb.models import *
 from test_learner import clas_data, lm_data
 
 GOLD = Path(__file__).parent/'goldens'
