@@ -1,4 +1,5 @@
 "Callbacks: regularizers against goldens, exact resumption after a kill, half precision, trackers"
+from types import SimpleNamespace
 import math,os,random,signal,subprocess,sys
 from functools import partial
 from pathlib import Path

@@ -123,7 +123,7 @@ def test_demo(work, capsys):
     assert run(capsys, 'predict', out/'model.tnb', 'great')[0]==0
 
 def test_demo_without_network(monkeypatch, capsys):
-    import textnb.text.datasets as ds
+    import textnb.text as ds
     def offline(*a, **k): raise ConnectionError('no way to the package index')
     monkeypatch.setattr(ds, 'movie_snippets', offline)
     monkeypatch.setattr(ds, 'docstrings', lambda *a, **k: frame(20))

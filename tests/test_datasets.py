@@ -1,4 +1,5 @@
 "Corner cases of textnb.text.datasets: broken downloads, wrong files, shared caches, no network"
+from pathlib import Path
 import errno, hashlib, importlib.util, io, os, subprocess, sys, tarfile, textwrap, threading, time
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer

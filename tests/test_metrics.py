@@ -1,4 +1,5 @@
 "Metrics against scikit-learn, over batches of any size"
+from types import SimpleNamespace
 import math
 from functools import partial
 

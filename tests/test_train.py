@@ -1,4 +1,5 @@
 "Learner, recorder, schedules: exact, without side effects, and calm when things go wrong"
+from types import SimpleNamespace
 import math,os,random,signal,subprocess,sys,warnings
 from functools import partial
 from pathlib import Path

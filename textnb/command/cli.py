@@ -352,7 +352,7 @@ def show_scores(
     classes:list, # names
 )->str: # lines to print
     "`res` for a terminal: figures, then the confusion matrix, or the most frequent mistakes of many classes"
-    from textnb.command.report import mistakes
+    from textnb.explain import mistakes
     figs = [(k, f'{res[k]:.4f}' if isinstance(res[k], float) else res[k]) for k in ('n','accuracy','f1','auroc','loss') if res[k] is not None]
     if len(classes)>few_classes: rest = text_table(['most often mistaken','for','texts','of'], mistakes(res['confusion'], classes))
     else: rest = text_table(['confusion', *(f'predicted {c}' for c in classes)], [[f'true {c}', *map(str, r)] for c,r in zip(classes, res['confusion'])])
@@ -699,7 +699,7 @@ def demo_data(
     import numpy as np
     notes = []
     if name=='movie':
-        from textnb.text import movie_snippets, docstrings
+        from textnb.text import movie_snippets
         try: df = movie_snippets()
         except OSError as e:
             notes.append(f'The movie snippets cannot be had without a network ({type(e).__name__}), so the docstrings of installed packages take their place.')
@@ -708,7 +708,9 @@ def demo_data(
         else:
             labels = ['pos' if str(l) in ('pos','True') else 'neg' for l in df.label]
             return dict(texts=[str(t) for t in df.text], labels=labels, valid=df.is_valid.to_numpy().astype(bool), name='movie-review snippets', notes=notes)
-    if name=='docstrings': df,title = docstrings(),'docstrings, labelled by the package that wrote them'
+    if name=='docstrings':
+        from textnb.text import docstrings
+        df,title = docstrings(),'docstrings, labelled by the package that wrote them'
     else: df,title = read_table(name),Path(name).name
     texts,labels = get_texts(df, args.text_col),get_labels(df, args.label_col)
     return dict(texts=texts, labels=labels, valid=np.asarray(draw_valid(labels, .1, args.seed)), name=title, notes=notes)
