@@ -21,6 +21,8 @@ expect.set_options(timeout=30_000)
 XSS = '<img src=x onerror=window.pwned=1>'
 SRC = '''
 from IPython.display import display
+from textnb.learn import load_learner
+from textnb.panels import AttentionPanel, MethodBench
 learn = load_learner({path!r})
 class Fragile(AttentionPanel):
     def work(self, state):
