@@ -15,7 +15,7 @@ from textnb.base import set_seed
 from textnb.text import TextClasDataBunch
 from textnb.learn import load_learner, text_classifier_learner
 from textnb.models import AWD_LSTM
-from textnb.panels import AttentionPanel, MethodBench
+from textnb.panels import AttentionPanel
 
 expect.set_options(timeout=30_000)
 XSS = '<img src=x onerror=window.pwned=1>'

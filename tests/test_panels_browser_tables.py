@@ -6,7 +6,7 @@ import pytest
 from panel_browser import serious
 from playwright.sync_api import expect
 
-from textnb.panels import apply_edits, TopLossPanel, CleaningDesk
+from textnb.panels import apply_edits
 
 XSS = '<img src=x onerror=window.pwned=1>'
 DATA = '''
