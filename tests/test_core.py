@@ -1,4 +1,4 @@
-"Corner cases of textnb.base.core: damaged archives, full disks, hostile archives, global state"
+"Corner cases of textnb.base: damaged archives, full disks, hostile archives, global state"
 import io, os, pickle, random, signal, stat, subprocess, sys, tarfile, textwrap, threading, zipfile
 from pathlib import Path
 import numpy as np, pytest, torch
@@ -347,7 +347,7 @@ def test_importing_is_light_and_changes_nothing():
     res = run('''
         import sys, random, os, warnings, torch, numpy as np, pandas
         before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist(), list(warnings.filters), dict(os.environ), torch.get_num_threads()
-        import textnb.base.core, textnb.text.datasets, textnb.base.doc
+        import textnb.base, textnb.text.datasets
         after = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist(), list(warnings.filters), dict(os.environ), torch.get_num_threads()
         print(before==after, sorted({'matplotlib','ipywidgets','IPython','sklearn','spacy','nbdev','pip'} & set(sys.modules)))
     ''')

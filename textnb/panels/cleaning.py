@@ -16,7 +16,7 @@ import numpy as np, pandas as pd
 from fastcore.basics import patch
 
 from ..explain import methods_of, TextClassificationInterpretation, label_quality
-from ..base.core import _sync_dir
+from ..base.files import _sync_dir
 from ..base import esc
 from ..text import read_table
 from .frame import *
