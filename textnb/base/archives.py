@@ -17,39 +17,52 @@ from torch import Tensor
 
 from .device import *
 from .files import *
-from .files import _json_bytes
 
 # %% ../../nbs/09_base/05_archives.ipynb #536ee44c
 class ArchiveError(ValueError): "An archive that is truncated, changed, or no archive at all"
 
 Archive = namedtuple('Archive', 'tensors meta files')
+
 _fmt = 'textnb-archive'
+_weights = 'weights.safetensors'
 
 # %% ../../nbs/09_base/05_archives.ipynb #ad731068
+def _memory_of(t):
+    "Where tensor `t` looks, and how; the same for tied tensors"
+    return t.data_ptr(), t.device, t.dtype, tuple(t.shape), t.stride()
+
 def _own(t, used):
     "`t` itself if no tensor before it has its memory and it fills that, else a copy"
-    s = t.untyped_storage()
-    if s.data_ptr() in used or s.nbytes()!=t.numel()*t.element_size(): return t.clone()
-    used.add(s.data_ptr())
+    memory = t.untyped_storage()
+    if memory.data_ptr() in used or memory.nbytes()!=t.numel()*t.element_size(): return t.clone()
+    used.add(memory.data_ptr())
     return t
+
+# %% ../../nbs/09_base/05_archives.ipynb #97676297
+def _check_tensor(name, t):
+    "Raise a TypeError if `t` cannot be stored"
+    if not isinstance(t, Tensor):
+        raise TypeError(f'tensors[{name!r}] is {type(t).__name__}, not a tensor: put it into meta')
+    if t.layout!=torch.strided or t.is_meta:
+        raise TypeError(f'tensors[{name!r}] is sparse or has no data: make it dense first')
 
 def _untie(tensors):
     "Split `tensors` into those to store and `{other name: stored name}`"
-    seen,keep,alias = {},{},{}
-    for k,t in tensors.items():
-        if not isinstance(t, Tensor): raise TypeError(f'tensors[{k!r}] is {type(t).__name__}, not a tensor: put it into meta')
-        if t.layout!=torch.strided or t.is_meta: raise TypeError(f'tensors[{k!r}] is sparse or has no data: make it dense first')
-        key = (t.data_ptr(), t.device, t.dtype, tuple(t.shape), t.stride()) if t.numel() else k
-        if key in seen: alias[k] = seen[key]
-        else: seen[key],keep[k] = k,t
+    first, keep, alias = {}, {}, {}
+    for name,t in tensors.items():
+        _check_tensor(name, t)
+        key = _memory_of(t) if t.numel() else name # empty tensors have no memory to compare
+        if key in first: alias[name] = first[key]
+        else: keep[name] = t
+        first.setdefault(key, name)
     used = set()
-    return {k:_own(t.detach().cpu().contiguous(), used) for k,t in keep.items()},alias
+    return {name:_own(t.detach().cpu().contiguous(), used) for name,t in keep.items()}, alias
 
 # %% ../../nbs/09_base/05_archives.ipynb #b6178a9e
 def _add(z, name, data):
-    "Add member `name` with a fixed date, so that equal contents make equal files"
+    "Add member `name` to the zip file `z`; its entry in the manifest"
     info = zipfile.ZipInfo(name, (1980,1,1,0,0,0))
-    info.compress_type = zipfile.ZIP_STORED if name.endswith('.safetensors') else zipfile.ZIP_DEFLATED
+    info.compress_type = zipfile.ZIP_STORED if name==_weights else zipfile.ZIP_DEFLATED
     z.writestr(info, data)
     return dict(size=len(data), sha256=hashlib.sha256(data).hexdigest())
 
@@ -59,64 +72,90 @@ def save_archive(
     meta:dict|None=None, # anything that JSON can hold
     files:dict|None=None, # name -> bytes
 ):
-    "Write one zip file with `tensors`, `meta` and `files`, whole or not at all"
+    "Write `tensors`, `meta` and `files` whole or not at all; raises a TypeError for what cannot be stored"
     from safetensors.torch import save
-    keep,alias = _untie(tensors or {})
-    members = {'weights.safetensors':save(keep), 'meta.json':_json_bytes(meta or {}), **{f'files/{k}':bytes(v) for k,v in (files or {}).items()}}
+    keep, alias = _untie(tensors or {})
+    members = {_weights:save(keep), 'meta.json':json_bytes(meta or {})}
+    for k,v in (files or {}).items(): members[f'files/{k}'] = bytes(v)
     with atomic_write(path) as f, zipfile.ZipFile(f, 'w') as z:
-        man = dict(format=_fmt, version=1, tied=alias, members={k:_add(z, k, v) for k,v in members.items()})
-        _add(z, 'manifest.json', _json_bytes(man, 1))
+        listed = {k:_add(z, k, v) for k,v in members.items()}
+        _add(z, 'manifest.json', json_bytes(dict(format=_fmt, version=1, tied=alias, members=listed), 1))
 
 # %% ../../nbs/09_base/05_archives.ipynb #d3192469
+# What `zipfile` raises about bytes that make no sense
+_no_zip = (zipfile.BadZipFile, OSError, ValueError, OverflowError, NotImplementedError, struct.error)
+
 def _open_zip(path):
+    "The zip file at `path`, open; raises a FileNotFoundError, or an ArchiveError that says what is wrong"
     path = Path(path)
     if not path.is_file(): raise FileNotFoundError(f'{path} is not there. Is the path right, and was the file saved?')
     try: return zipfile.ZipFile(path)
     except PermissionError: raise
-    except (zipfile.BadZipFile, OSError, ValueError, OverflowError, NotImplementedError, struct.error) as e:
+    except _no_zip as e:
         with path.open('rb') as f: head = f.read(4)
-        if head[:2]==b'PK' or not head: raise ArchiveError(f'{path} is truncated or damaged: its table of contents cannot be read ({path.stat().st_size:,} bytes are there). Copy or save it again.') from e
-        raise ArchiveError(f'{path} is not a textnb archive: it begins with {head!r}. For fastai\'s .pth files use `load_torch_file`.') from e
+        if head and head[:2]!=b'PK':
+            cure = "For fastai's .pth files use `load_torch_file`."
+            raise ArchiveError(f'{path} is not a textnb archive: it begins with {head!r}. {cure}') from e
+        seen = f'its table of contents cannot be read ({path.stat().st_size:,} bytes are there)'
+        raise ArchiveError(f'{path} is truncated or damaged: {seen}. Copy or save it again.') from e
 
-def _member(z, path, name, want=None):
+# %% ../../nbs/09_base/05_archives.ipynb #3b8c8cc3
+_damage = (*_no_zip, zlib.error, EOFError, RuntimeError)
+
+def _read_member(z, path, name, want=None):
+    "Member `name` of the zip file `z`; raises an ArchiveError if its entry `want` in the manifest says otherwise"
     try: data = z.read(name)
     except KeyError as e: raise ArchiveError(f'{path} has no member {name}: it was changed after it was saved.') from e
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError, struct.error) as e:
+    except _damage as e:
         raise ArchiveError(f'{path}: member {name} is damaged ({e}). Copy or save the file again.') from e
-    if want is not None and (len(data)!=want['size'] or hashlib.sha256(data).hexdigest()!=want['sha256']):
-        raise ArchiveError(f'{path}: member {name} was changed after it was saved: its SHA-256 sum is not the one in the manifest.')
-    return data
+    if want is None: return data
+    if len(data)==want['size'] and hashlib.sha256(data).hexdigest()==want['sha256']: return data
+    told = 'its SHA-256 sum is not the one in the manifest'
+    raise ArchiveError(f'{path}: member {name} was changed after it was saved: {told}.')
 
 # %% ../../nbs/09_base/05_archives.ipynb #87a1a341
+def _parsed(data):
+    "Format, version, members and tied names of the manifest in the bytes `data`"
+    man = json.loads(data)
+    members = {k:dict(size=int(v['size']), sha256=str(v['sha256'])) for k,v in man['members'].items()}
+    tied = {str(k):str(v) for k,v in man['tied'].items()}
+    return man['format'], int(man['version']), members, tied
+
 def _manifest(z, path):
-    if 'manifest.json' not in z.namelist(): raise ArchiveError(f'{path} is a zip file but not a textnb archive: it has no manifest.json.')
-    try:
-        man = json.loads(_member(z, path, 'manifest.json'))
-        fmt,version,want = man['format'],int(man['version']),{k:dict(size=int(v['size']), sha256=str(v['sha256'])) for k,v in man['members'].items()}
-        tied = {str(k):str(v) for k,v in man['tied'].items()}
+    "The members that the zip file `z` should have, and its tied tensors; raises an ArchiveError"
+    names = z.namelist()
+    if 'manifest.json' not in names:
+        raise ArchiveError(f'{path} is a zip file but not a textnb archive: it has no manifest.json.')
+    data = _read_member(z, path, 'manifest.json')
+    try: fmt, version, want, tied = _parsed(data)
     except (KeyError, TypeError, AttributeError, ValueError) as e:
-        if isinstance(e, ArchiveError): raise
         raise ArchiveError(f'{path}: its manifest.json is damaged ({e!r}).') from e
     if fmt!=_fmt: raise ArchiveError(f'{path} is not a textnb archive: its manifest says {fmt!r}.')
-    if version>1: raise ArchiveError(f'{path} was written by a newer textnb (archive version {version}): update textnb to read it.')
-    extra = sorted(set(z.namelist())-set(want)-{'manifest.json'})
-    if extra or len(set(z.namelist()))!=len(z.namelist()): raise ArchiveError(f'{path} was changed after it was saved: members that the manifest does not list: {extra or "duplicates"}.')
-    return want,tied
+    if version>1:
+        told = f'was written by a newer textnb (archive version {version}): update textnb to read it.'
+        raise ArchiveError(f'{path} {told}')
+    extra = sorted(set(names)-set(want)-{'manifest.json'})
+    if extra or len(set(names))!=len(names):
+        told = f'members that the manifest does not list: {extra or "duplicates"}'
+        raise ArchiveError(f'{path} was changed after it was saved: {told}.')
+    return want, tied
 
 # %% ../../nbs/09_base/05_archives.ipynb #75026b3f
 def load_archive(
     path:str|os.PathLike, # a file that `save_archive` wrote
     device:str|torch.device='cpu', # where the tensors go
 )->Archive: # with `tensors`, `meta` and `files`
-    "Read an archive and check every member; raise `ArchiveError` if it is not as it was written"
+    "Read an archive and check every member; raises an `ArchiveError` if it is not as it was written"
     from safetensors.torch import load
     with _open_zip(path) as z:
-        want,tied = _manifest(z, path)
-        data = {k:_member(z, path, k, v) for k,v in want.items()}
-    try: tensors,meta = load(data.pop('weights.safetensors')),json.loads(data.pop('meta.json'))
+        want, tied = _manifest(z, path)
+        data = {k:_read_member(z, path, k, v) for k,v in want.items()}
+    try:
+        tensors = load(data.pop(_weights))
+        meta = json.loads(data.pop('meta.json'))
     except Exception as e: raise ArchiveError(f'{path}: its weights or meta data cannot be read ({e}).') from e
     tensors = to_device(dict(sorted(tensors.items())), device)
-    for k,v in tied.items():
-        if v not in tensors: raise ArchiveError(f'{path}: tensor {k} is tied to {v}, which is not there.')
-        tensors[k] = tensors[v]
+    for name,stored in tied.items():
+        if stored not in tensors: raise ArchiveError(f'{path}: tensor {name} is tied to {stored}, which is not there.')
+        tensors[name] = tensors[stored]
     return Archive(tensors, meta, {k[len('files/'):]:v for k,v in data.items()})
