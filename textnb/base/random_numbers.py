@@ -23,36 +23,40 @@ def seeded(
     return Rngs(random.Random(seed), np.random.default_rng(seed), torch.Generator().manual_seed(seed))
 
 # %% ../../nbs/09_base/03_random_numbers.ipynb #0e1d8b6c
-def _pack(t): return base64.b64encode(t.cpu().numpy().tobytes()).decode()
-def _unpack(s): return torch.frombuffer(bytearray(base64.b64decode(s)), dtype=torch.uint8)
+def _to_text(t): return base64.b64encode(t.cpu().numpy().tobytes()).decode()
+def _from_text(s): return torch.frombuffer(bytearray(base64.b64decode(s)), dtype=torch.uint8)
 
 def get_rng_state()->dict: # JSON values only: put it into any archive
     "Where the global generators of Python, NumPy, torch and CUDA (once in use) stand"
-    py,nps = random.getstate(),np.random.get_state(legacy=False)
+    version, numbers, spare = random.getstate()
+    numpy = np.random.get_state(legacy=False)
+    inner = {k: v.tolist() if isinstance(v, np.ndarray) else v for k,v in numpy['state'].items()}
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    nps = {**nps, 'state':{k: v.tolist() if isinstance(v, np.ndarray) else v for k,v in nps['state'].items()}}
-    return dict(python=[py[0],list(py[1]),py[2]], numpy=nps, torch=_pack(torch.get_rng_state()), cuda=[_pack(o) for o in cuda])
+    return dict(python=[version, list(numbers), spare], numpy={**numpy, 'state':inner},
+        torch=_to_text(torch.get_rng_state()), cuda=[_to_text(o) for o in cuda])
 
 # %% ../../nbs/09_base/03_random_numbers.ipynb #b9e866f7
 def set_rng_state(
     d:dict, # from `get_rng_state`, or read back from JSON
 ):
     "Put the global generators where `d` says they stood"
-    py = d['python']
-    random.setstate((py[0], tuple(py[1]), py[2]))
-    np.random.set_state({**d['numpy'], 'state':{k: np.array(v, dtype=np.uint32) if isinstance(v, list) else v for k,v in d['numpy']['state'].items()}})
-    torch.set_rng_state(_unpack(d['torch']))
-    if d['cuda'] and torch.cuda.is_available():
-        for i,o in enumerate(d['cuda'][:torch.cuda.device_count()]): torch.cuda.set_rng_state(_unpack(o), i)
+    version, numbers, spare = d['python']
+    random.setstate((version, tuple(numbers), spare))
+    inner = d['numpy']['state'].items()
+    inner = {k: np.array(v, dtype=np.uint32) if isinstance(v, list) else v for k,v in inner}
+    np.random.set_state({**d['numpy'], 'state':inner})
+    torch.set_rng_state(_from_text(d['torch']))
+    if not torch.cuda.is_available(): return
+    for i,o in enumerate(d['cuda'][:torch.cuda.device_count()]): torch.cuda.set_rng_state(_from_text(o), i)
 
+# %% ../../nbs/09_base/03_random_numbers.ipynb #5df8f348
 @contextlib.contextmanager
 def preserve_rng(): # a context manager
     "Leave the global generators as they were found"
-    d = get_rng_state()
+    state = get_rng_state()
     try: yield
-    finally: set_rng_state(d)
+    finally: set_rng_state(state)
 
-# %% ../../nbs/09_base/03_random_numbers.ipynb #5df8f348
 def set_seed(
     s:int, # an integer from -2**63 to 2**64-1
 ):
