@@ -16,63 +16,77 @@ import torch
 from .archives import *
 
 # %% ../../nbs/09_base/06_foreign.ipynb #e6e070e7
-def _inside(name, dest):
-    "The path of member `name` under `dest`, or an `ArchiveError`"
+def _path_inside(name, dest):
+    "The path of member `name` under `dest`; raises an `ArchiveError` if it is not under it"
     w = PureWindowsPath(name)
     if PurePosixPath(name).is_absolute() or w.drive or w.root or '..' in w.parts or '\0' in name:
-        raise ArchiveError(f'refusing to extract {name!r}: it would be written outside {dest}. Nothing was extracted; do not trust this archive.')
+        told = f'it would be written outside {dest}. Nothing was extracted; do not trust this archive.'
+        raise ArchiveError(f'refusing to extract {name!r}: {told}')
     p = dest/name
-    if not p.resolve().is_relative_to(dest): raise ArchiveError(f'refusing to extract {name!r}: a link in {dest} leads it outside.')
+    if not p.resolve().is_relative_to(dest):
+        raise ArchiveError(f'refusing to extract {name!r}: a link in {dest} leads it outside.')
     return p
 
+# %% ../../nbs/09_base/06_foreign.ipynb #0cac4fa0
 def _open_tar(t, m, dest):
-    "The open contents of tar member `m`, None for a folder, or an `ArchiveError`"
-    _inside(m.name, dest)
+    "The open contents of tar member `m`, None for a folder; raises an `ArchiveError` if it is neither folder nor file"
+    _path_inside(m.name, dest)
     if m.isdir(): return
     try: f = t.extractfile(m)
     except (KeyError, RecursionError): f = None
-    if f is None: raise ArchiveError(f'refusing to extract {m.name!r}: it is ' + (f'a link to {m.linkname!r}, which is no file in the archive.' if m.linkname else 'a device or a pipe, not a file.'))
-    return f
+    if f is not None: return f
+    kind = 'a device or a pipe, not a file.'
+    if m.linkname: kind = f'a link to {m.linkname!r}, which is no file in the archive.'
+    raise ArchiveError(f'refusing to extract {m.name!r}: it is {kind}')
 
 # %% ../../nbs/09_base/06_foreign.ipynb #20a4d469
-def _copy_member(src, p):
-    p.parent.mkdir(parents=True, exist_ok=True)
-    p.unlink(missing_ok=True)
-    with p.open('xb') as o: shutil.copyfileobj(src, o, 2**20)
-
 def _check_end(t):
-    "Raise `tarfile.ReadError` unless tar file `t`, whose members have been listed, ends with a block of zeros as it should"
+    "Raise a `tarfile.ReadError` unless `t`, whose members have been listed, ends with a block of zeros"
     t.fileobj.seek(t.offset)
     if t.fileobj.read(512)!=bytes(512): raise tarfile.ReadError('its end is missing')
     while t.fileobj.read(2**20): pass
 
+def _copy_member(src, p):
+    "Write the open file `src` to `p`, in place of what is there"
+    p.parent.mkdir(parents=True, exist_ok=True)
+    p.unlink(missing_ok=True)
+    with p.open('xb') as o: shutil.copyfileobj(src, o, 2**20)
+
 # %% ../../nbs/09_base/06_foreign.ipynb #12f89809
 def _extract_tar(t, dest):
-    ms = t.getmembers()
+    "Extract the open tar file `t`"
+    members = t.getmembers()
     _check_end(t)
-    for m in ms: _open_tar(t, m, dest)
-    for m in ms:
-        p,f = _inside(m.name, dest),_open_tar(t, m, dest)
+    for m in members: _open_tar(t, m, dest)
+    for m in members:
+        p = _path_inside(m.name, dest)
+        f = _open_tar(t, m, dest)
         if f is None: p.mkdir(parents=True, exist_ok=True)
         else: _copy_member(f, p)
 
+# %% ../../nbs/09_base/06_foreign.ipynb #ffcc1166
 def _extract_zip(z, dest):
+    "Extract the open zip file `z`"
     for m in z.infolist():
-        _inside(m.filename, dest)
+        _path_inside(m.filename, dest)
         if stat.S_ISLNK(m.external_attr>>16): raise ArchiveError(f'refusing to extract {m.filename!r}: it is a link.')
     for m in z.infolist():
-        p = _inside(m.filename, dest)
+        p = _path_inside(m.filename, dest)
         if m.is_dir(): p.mkdir(parents=True, exist_ok=True)
         else:
             with z.open(m) as f: _copy_member(f, p)
 
 # %% ../../nbs/09_base/06_foreign.ipynb #b2fa0701
+_broken = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error)
+_broken += (EOFError, KeyError, NotImplementedError)
+
 def safe_extract(
     archive:str|os.PathLike, # a .tar, .tgz, .tar.bz2, .tar.xz or .zip file
     dest:str|os.PathLike, # folder to extract into, made if need be
 )->Path: # `dest`
-    "Extract `archive` into `dest`; raise `ArchiveError`, with nothing written, if a member would land outside it"
-    archive,dest = Path(archive),Path(dest).resolve()
+    "Extract `archive` into `dest`; raises an `ArchiveError`, with nothing written, if a member would land outside it"
+    archive = Path(archive)
+    dest = Path(dest).resolve()
     if not archive.is_file(): raise FileNotFoundError(f'{archive} is not there')
     dest.mkdir(parents=True, exist_ok=True)
     try:
@@ -80,35 +94,42 @@ def safe_extract(
             with zipfile.ZipFile(archive) as z: _extract_zip(z, dest)
         else:
             with tarfile.open(archive) as t: _extract_tar(t, dest)
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, KeyError, NotImplementedError, struct.error) as e:
-        raise ArchiveError(f'{archive} is truncated or not a tar or zip file ({e}). Delete it and download it again.') from e
+    except _broken as e:
+        cure = 'Delete it and download it again.'
+        raise ArchiveError(f'{archive} is truncated or not a tar or zip file ({e}). {cure}') from e
     return dest
 
 # %% ../../nbs/09_base/06_foreign.ipynb #4b1c1b5b
+_no_weights = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError)
+
 def load_torch_file(
     path:str|os.PathLike, # a .pth file
     device:str|torch.device='cpu', # where the tensors go
 )->dict: # name -> tensor
-    "Read the weights in a `.pth` file of fastai or PyTorch, without running any code in it"
+    "Read the weights in a `.pth` file, fastai's or PyTorch's; raises an `ArchiveError` for all else, which is not run"
     if not Path(path).is_file(): raise FileNotFoundError(f'{path} is not there')
     try: d = torch.load(path, map_location=device, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as e:
-        raise ArchiveError(f'{path} cannot be read as weights: it is damaged, or holds more than tensors ({str(e).splitlines()[0] if str(e) else type(e).__name__}).') from e
+    except _no_weights as e:
+        why = (str(e).splitlines() or [type(e).__name__])[0]
+        told = f'it is damaged, or holds more than tensors ({why}).'
+        raise ArchiveError(f'{path} cannot be read as weights: {told}') from e
     if isinstance(d, dict) and isinstance(d.get('model'), dict): d = d['model']
-    if not isinstance(d, dict): raise ArchiveError(f'{path} holds {type(d).__name__}, not a state dict (name -> tensor)')
-    return dict(d)
+    if isinstance(d, dict): return dict(d)
+    raise ArchiveError(f'{path} holds {type(d).__name__}, not a state dict (name -> tensor)')
 
 # %% ../../nbs/09_base/06_foreign.ipynb #b68b0016
 class _NoClasses(pickle.Unpickler):
+    "Reads numbers, strings, lists and their like"
     def find_class(self, module, name): raise pickle.UnpicklingError(f'it asks for {module}.{name}')
 
 def load_pickle_list(
     path:str|os.PathLike, # a .pkl file such as fastai's `itos.pkl`
 )->list: # of str
-    "Read a pickled list of strings; anything else in the file is refused, not run"
+    "Read a pickled list of strings; raises an `ArchiveError` for anything else, which is not run"
     if not Path(path).is_file(): raise FileNotFoundError(f'{path} is not there')
     data = Path(path).read_bytes()
     try: res = _NoClasses(io.BytesIO(data)).load()
-    except Exception as e: raise ArchiveError(f'{path} is not a plain pickled list of words, or is damaged: {e!r}. It was not run.') from e
-    if not isinstance(res, (list,tuple)) or not all(isinstance(o, str) for o in res): raise ArchiveError(f'{path} does not hold a list of words')
-    return list(res)
+    except Exception as e:
+        raise ArchiveError(f'{path} is not a plain pickled list of words, or is damaged: {e!r}. It was not run.') from e
+    if isinstance(res, (list,tuple)) and all(isinstance(o, str) for o in res): return list(res)
+    raise ArchiveError(f'{path} does not hold a list of words')
