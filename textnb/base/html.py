@@ -12,7 +12,7 @@ import html, re
 from fastcore.basics import in_notebook
 
 # %% ../../nbs/09_base/09_html.ipynb #5302f80d
-# Control characters, halves of surrogate pairs and the two "non-characters": no browser shows them, and XML forbids them
+# Control characters, halves of surrogate pairs and the two "non-characters": not shown, and forbidden in XML
 _unshown = re.compile('[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]')
 
 def esc(
@@ -51,11 +51,28 @@ _cell_style = 'vertical-align:top;padding:.3em .6em;border-bottom:1px solid rgba
 
 class TableStyle:
     "What is written into the tags of a table"
-    scroll = ' style="max-width:100%;overflow-x:auto"' # the box that scrolls sideways when the window is narrow
+    # the box that scrolls sideways when the window is narrow
+    scroll = ' style="max-width:100%;overflow-x:auto"'
     table = ' style="border-collapse:collapse"'
-    text = f' style="text-align:left;{_cell_style};white-space:pre-wrap;overflow-wrap:break-word"' # headings and cells of texts
-    short = text # cells of short texts
-    number = f' style="text-align:right;{_cell_style};white-space:nowrap;font-variant-numeric:tabular-nums"' # numbers and their headings
+    # headings and cells of texts
+    text = f' style="text-align:left;{_cell_style};white-space:pre-wrap;overflow-wrap:break-word"'
+    # cells of short texts
+    short = text
+    # numbers and their headings
+    number = f' style="text-align:right;{_cell_style};white-space:nowrap;font-variant-numeric:tabular-nums"'
+
+# %% ../../nbs/09_base/09_html.ipynb #7a95d493
+def _cell(x, digits, style, short):
+    "The tag of one cell"
+    kind = style.text
+    if is_number(x): kind = style.number
+    elif len(str(x))<=short: kind = style.short
+    return f'<td{kind}>{cell_html(x, digits)}</td>'
+
+def _heading(name, cells, style):
+    "The tag of a heading over `cells`"
+    numbers = len(cells)>0 and all(map(is_number, cells))
+    return f'<th scope="col"{style.number if numbers else style.text}>{as_html(name)}</th>'
 
 # %% ../../nbs/09_base/09_html.ipynb #8becb53c
 def html_table(
@@ -68,15 +85,12 @@ def html_table(
 )->str: # a `<table>` in a box that scrolls sideways
     "`rows` under `columns`, everything escaped"
     rows = [list(row) for row in rows]
-    right = [bool(rows) and all(is_number(row[i]) for row in rows) for i in range(len(columns))]
-    def heading(name, number): return f'<th scope="col"{style.number if number else style.text}>{as_html(name)}</th>'
-    def cell(x):
-        kind = style.number if is_number(x) else style.short if len(str(x))<=short else style.text
-        return f'<td{kind}>{cell_html(x, digits)}</td>'
-    head = ''.join(map(heading, columns, right))
-    body = ''.join(f'<tr>{"".join(map(cell, row))}</tr>' for row in rows)
+    head = ''.join(_heading(name, [row[i] for row in rows], style) for i,name in enumerate(columns))
+    cells = [''.join(_cell(x, digits, style, short) for x in row) for row in rows]
+    body = ''.join(f'<tr>{o}</tr>' for o in cells)
     title = f'<caption>{esc(caption)}</caption>' if caption else ''
-    return f'<div{style.scroll}><table{style.table}>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    table = f'<table{style.table}>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    return f'<div{style.scroll}>{table}</div>'
 
 # %% ../../nbs/09_base/09_html.ipynb #cd30956a
 class Html:
@@ -109,6 +123,8 @@ def html_page(
     "A page that needs no other file"
     policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
     if scripts: policy += "; script-src 'unsafe-inline'"
-    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1"><meta name="color-scheme" content="light dark">'
-    head += f'<meta http-equiv="Content-Security-Policy" content="{policy}"><title>{esc(title)}</title><style>{css}</style>'
+    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
+    head += '<meta name="color-scheme" content="light dark">'
+    head += f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+    head += f'<title>{esc(title)}</title><style>{css}</style>'
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>{body}</body></html>\n'
