@@ -14,7 +14,13 @@ from pathlib import Path
 import numpy as np, pandas as pd, torch, torch.nn.functional as F
 from torch import nn
 
-from .base.core import *
+from .base.files import *
+from .base.config import *
+from .base.random_numbers import *
+from .base.device import *
+from .base.archives import *
+from .base.foreign import *
+from .base.progress_bar import *
 from .base.html import *
 from .text.datasets import *
 from .text.transform import *
@@ -57,7 +63,7 @@ from .panels.beams import BeamPanel
 from .panels.units import find_units,UnitPanel,unit_values
 from .panels.heads import head_weights,HeadsPanel
 from .panels.edits import EditPanel
-from .base.doc import *
+from .base.documentation import *
 
 # %% ../nbs/11_all.ipynb #749e954a
 __all__ = ['torch', 'nn', 'F', 'np', 'pd', 'Path', 'partial', 'sentence_groups', 'token_spans', 'word_groups', 'lrp', 'attention_lrp', 'LiveText', 'MemoryView', 'memory_view']
