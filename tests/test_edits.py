@@ -90,6 +90,7 @@ def test_the_tokens_are_those_that_were_meant(learn, words, new, n):
     i = o.tokens[0]
     wanted = [*toks[:i], new, *toks[i+1:]]
     if any(a==b for a,b in zip(wanted, wanted[1:])) or any(a in ',.' and b in ',.' for a,b in zip(wanted, wanted[1:])): return
+    if any(len(a)==1 and a.isalpha() and b=='.' for a,b in zip(wanted, wanted[1:])): return  # `a.` is an initial, one token
     assert list(learn.data.tokens(put_word(learn.data, text, o.start, o.end, new)))==wanted
     less = [*toks[:i], *toks[i+1:]]
     if not any(a==b or a in ',.' and b in ',.' for a,b in zip(less, less[1:])): assert list(learn.data.tokens(put_word(learn.data, text, o.start, o.end, '')))==less
