@@ -10,12 +10,16 @@ __all__ = []
 # %% ../../nbs/03_models/index.ipynb #5b25eb8c
 import inspect
 
-from .layers import *
+from .dropouts import *
+from .heads import *
 from .awd_lstm import *
 from .qrnn import *
+from .attention import *
 from .transformer import *
 from .transformer_xl import *
+from .documents import *
 from .build import *
+from .simple_gru import *
 
 # %% ../../nbs/03_models/index.ipynb #196a7a2b
 __all__ = [name for name, value in globals().items() if name[0]!='_' and not inspect.ismodule(value)]
