@@ -1,4 +1,4 @@
-"""The AWD-LSTM's encoder with QRNN layers, and MultiFiT's configuration of it
+"""The encoder of AWD-LSTM with QRNN layers, and the configuration of MultiFiT
 
 Docs: https://textnb.github.io/textnb/03_models/awd_qrnn.html.md"""
 

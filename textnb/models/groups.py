@@ -18,7 +18,7 @@ def splits(
     def clas_split(model): return [*groups(model[0].module), [model[1]]]
     return lm_split, clas_split
 
-# %% ../../nbs/03_models/03_groups.ipynb #e1c61342
+# %% ../../nbs/03_models/03_groups.ipynb #3d2f60c8
 def layer_thirds(
     layers:list, # modules, from the words upward
 )->list: # at most three lists of modules

@@ -11,14 +11,16 @@ __all__ = []
 from functools import lru_cache
 
 import torch, torch.nn.functional as F
-from torch import nn,Tensor
+from torch import nn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from .lstm import *
 from .qrnn import *
 
 # %% ../../nbs/03_models/14_kernels.ipynb #bea6cba1
-def _tanh(x): return (2*x).sigmoid_().mul_(2).sub_(1)
+def _tanh_(x):
+    "The tanh of `x` by a sigmoid; the steps after the first are in place, so no gradient can pass"
+    return (2*x).sigmoid_().mul_(2).sub_(1)
 
 # %% ../../nbs/03_models/14_kernels.ipynb #07c6d179
 def _lstm_forward(x, h, c, w_ih, w_hh, bias):
@@ -26,14 +28,18 @@ def _lstm_forward(x, h, c, w_ih, w_hh, bias):
     sl,bs,n_in = x.shape
     n = h.shape[1]
     gates = torch.addmm(bias, x.reshape(sl*bs, n_in), w_ih.t()).view(sl, bs, 4, n)
-    hs,cs,w_hh = x.new_empty(sl+1, bs, n),c.new_empty(sl+1, bs, n),w_hh.t().contiguous()
+    w_hh = w_hh.t().contiguous()
+    hs = x.new_empty(sl+1, bs, n)
+    cs = c.new_empty(sl+1, bs, n)
     hs[0],cs[0] = h,c
     for t in range(sl):
-        g = gates[t].flatten(1).addmm_(hs[t], w_hh).to(c.dtype).view(bs, 4, n)
-        g[:,2].mul_(2)
-        g.sigmoid_()[:,2].mul_(2).sub_(1)
-        torch.mul(g[:,1], cs[t], out=cs[t+1]).addcmul_(g[:,0], g[:,2])
-        hs[t+1],gates[t] = _tanh(cs[t+1]).mul_(g[:,3]),g
+        step = gates[t].flatten(1).addmm_(hs[t], w_hh).to(c.dtype).view(bs, 4, n)
+        step[:,2].mul_(2)
+        step.sigmoid_()[:,2].mul_(2).sub_(1)
+        i,f,g,o = step.unbind(1)
+        torch.mul(f, cs[t], out=cs[t+1]).addcmul_(i, g)
+        hs[t+1] = _tanh_(cs[t+1]).mul_(o)
+        gates[t] = step
     return hs, cs, gates
 
 # %% ../../nbs/03_models/14_kernels.ipynb #ec4e7f12
@@ -41,12 +47,19 @@ def _lstm_backward(d_out, dh, dc, w_hh, hs, cs, gates):
     "Gradients of the gates before their activations (sl, bs, 4*n), of the first `h` and of the first `c`"
     d_gates = torch.empty_like(gates)
     for t in reversed(range(len(gates))):
-        (i,f,u,o),th,d = gates[t].to(cs.dtype).unbind(1),_tanh(cs[t+1]),d_gates[t]
+        i,f,g,o = gates[t].to(cs.dtype).unbind(1)
+        d = d_gates[t]
+        th = _tanh_(cs[t+1])
         dho = (dh+d_out[t])*o
         dc = (dc+dho).addcmul_(dho*th, th, value=-1)
-        dci,dcf = dc*i,dc*f
-        d[:,0],d[:,1],d[:,2],d[:,3] = dci*u*(1-i), dcf*cs[t]*(1-f), dci*(1-u*u), dho*th*(1-o)
-        dc,dh = dcf,(d.flatten(1)@w_hh).to(cs.dtype)
+        dci = dc*i
+        dcf = dc*f
+        d[:,0] = dci*g*(1-i)
+        d[:,1] = dcf*cs[t]*(1-f)
+        d[:,2] = dci*(1-g*g)
+        d[:,3] = dho*th*(1-o)
+        dc = dcf
+        dh = (d.flatten(1)@w_hh).to(cs.dtype)
     return d_gates.flatten(2), dh, dc
 
 # %% ../../nbs/03_models/14_kernels.ipynb #e63212a9
@@ -54,8 +67,10 @@ class _FusedLSTM(torch.autograd.Function):
     "An LSTM layer whose products are of type `dtype`"
     @staticmethod
     def forward(ctx, x, h, c, w_ih, w_hh, b_ih, b_hh, dtype):
-        xt,wi,wh = x.transpose(0,1).to(dtype).contiguous(),w_ih.to(dtype),w_hh.to(dtype)
-        hs,cs,gates = _lstm_forward(xt, h, c.to(torch.promote_types(dtype, torch.float32)), wi, wh, (b_ih+b_hh).to(dtype))
+        xt = x.transpose(0,1).to(dtype).contiguous()
+        wi,wh = w_ih.to(dtype),w_hh.to(dtype)
+        c32 = c.to(torch.promote_types(dtype, torch.float32))
+        hs,cs,gates = _lstm_forward(xt, h, c32, wi, wh, (b_ih+b_hh).to(dtype))
         ctx.save_for_backward(xt, wi, wh, hs, cs, gates)
         ctx.types = [o.dtype for o in (x, h, c, w_ih, w_hh, b_ih, b_hh)]
         return hs[1:].transpose(0,1), hs[-1].clone(), cs[-1].clone()
@@ -73,48 +88,54 @@ class _FusedLSTM(torch.autograd.Function):
         grads = zip((dx,dh,dc,d_ih,d_hh,bias,bias), ctx.types)
         return (*[None if g is None else g.to(t) for g,t in grads], None)
 
+# %% ../../nbs/03_models/14_kernels.ipynb #ba03d44d
+def _product_type(x): return autocast_dtype(x.device) or x.dtype
+
+def _is_bfloat16(x, *args):
+    "Is `x` on a CPU, to be multiplied in bfloat16?"
+    return x.device.type=='cpu' and _product_type(x)==torch.bfloat16
+
+@fast_version(native_lstm, _is_bfloat16)
+def _lstm_bfloat16(x, h, c, *weights):
+    "The fused layer with products in bfloat16"
+    with torch.autocast('cpu', enabled=False): return _FusedLSTM.apply(x, h, c, *weights, torch.bfloat16)
+
 # %% ../../nbs/03_models/14_kernels.ipynb #b9568bc9
 _packed = WeakIdKeyDictionary()
 
 def _stamp(w): return w.data_ptr(), w._version, w[::16].sum().item()
 
 def _pack(w_ih, w_hh, alone):
-    "The two matrices in the order in which oneDNN multiplies one row (`alone`) or several; kept until one of them changes"
+    "The two matrices in oneDNN's order for one row (`alone`) or for several; kept until one of them changes"
     stamp = _stamp(w_ih),_stamp(w_hh)
-    if w_hh not in _packed or _packed[w_hh][0]!=stamp: _packed[w_hh] = stamp,{}
-    kept = _packed[w_hh][1]
+    if w_hh not in _packed or _packed[w_hh][0]!=stamp: _packed[w_hh] = (stamp,{})
+    _,kept = _packed[w_hh]
     if alone not in kept:
         shape = [1, 1 if alone else 10, w_ih.shape[1]]
+        options = w_hh.shape[1], False, True, False, shape
         with torch.inference_mode(False), torch.no_grad():
-            kept[alone] = torch.ops.mkldnn._reorder_mkldnn_rnn_layer_weight(w_ih, w_hh, w_hh.shape[1], False, True, False, shape)
+            kept[alone] = torch.ops.mkldnn._reorder_mkldnn_rnn_layer_weight(w_ih, w_hh, *options)
     return kept[alone]
 
 # %% ../../nbs/03_models/14_kernels.ipynb #f400e9c1
 def _can_pack(x, h, c, *weights):
-    "Can `x` be read by packed weights: float32 on a CPU, no gradient, parameters (and no copies of them that live for one call)?"
-    if x.device.type!='cpu' or not all(o.dtype==torch.float32 for o in (x,*weights)): return False
-    if not all(isinstance(o, nn.Parameter) for o in weights[:2]) or any(o.is_inference() for o in weights[:2]): return False
+    "Can `x` be read by packed weights?"
+    matrices = weights[:2]
+    if x.device.type!='cpu' or _product_type(x)!=torch.float32: return False
+    if not all(o.dtype==torch.float32 for o in (x,*weights)): return False
+    if not all(isinstance(o, nn.Parameter) for o in matrices) or any(o.is_inference() for o in matrices): return False
     if torch.is_grad_enabled() and any(o.requires_grad for o in (x,*weights)): return False
-    if (autocast_dtype(x.device) or x.dtype)!=torch.float32: return False
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, '_reorder_mkldnn_rnn_layer_weight')
 
 @fast_version(native_lstm, _can_pack)
 def _lstm_packed(x, h, c, w_ih, w_hh, b_ih, b_hh):
     "PyTorch's CPU kernel on weights that are packed already"
     w0,w1 = _pack(w_ih, w_hh, len(x)==1)
-    xt,h,c = (o.contiguous() for o in (x.transpose(0,1), h, c))
-    out,h,c,_ = torch.ops.aten.mkldnn_rnn_layer(xt, w0, w1, b_ih, b_hh, h, c, False, [], 2, w_hh.shape[1], 1, True, False, False, False)
+    xt,h,c = [o.contiguous() for o in (x.transpose(0,1), h, c)]
+    lstm_mode,n_hid = 2,w_hh.shape[1]
+    options = False, [], lstm_mode, n_hid, 1, True, False, False, False
+    out,h,c,_ = torch.ops.aten.mkldnn_rnn_layer(xt, w0, w1, b_ih, b_hh, h, c, *options)
     return out.transpose(0,1), h.view(c.shape), c
-
-# %% ../../nbs/03_models/14_kernels.ipynb #ba03d44d
-def _is_bfloat16(x, *args):
-    "Is `x` on a CPU, to be multiplied in bfloat16?"
-    return x.device.type=='cpu' and (autocast_dtype(x.device) or x.dtype)==torch.bfloat16
-
-@fast_version(native_lstm, _is_bfloat16)
-def _lstm_bfloat16(x, h, c, *weights):
-    "The fused layer with products in bfloat16"
-    with torch.autocast('cpu', enabled=False): return _FusedLSTM.apply(x, h, c, *weights, torch.bfloat16)
 
 # %% ../../nbs/03_models/14_kernels.ipynb #7dcecd72
 def _steps(z, f, c):
@@ -128,10 +149,11 @@ def _steps(z, f, c):
 # %% ../../nbs/03_models/14_kernels.ipynb #951c0fb3
 def _steps_back(g, z, f, cs):
     "Gradients of `z`, `f` and the first memory, from the gradient `g` of the memory after each step"
-    d,keep = g.clone(memory_format=torch.contiguous_format),1-f
-    ds,ks = d.unbind(1),keep.unbind(1)
-    for t in reversed(range(len(ds)-1)): ds[t].addcmul_(ks[t+1], ds[t+1])
-    return d*f, (z-cs[:,:-1]).mul_(d), ds[0]*ks[0]
+    d = g.clone(memory_format=torch.contiguous_format)
+    keep = 1-f
+    ds,keeps = d.unbind(1),keep.unbind(1)
+    for t in reversed(range(len(ds)-1)): ds[t].addcmul_(keeps[t+1], ds[t+1])
+    return d*f, (z-cs[:,:-1]).mul_(d), ds[0]*keeps[0]
 
 # %% ../../nbs/03_models/14_kernels.ipynb #2877b840
 def _blocks_scan(keep, new, c, size=32):
@@ -149,7 +171,9 @@ def _blocks_scan(keep, new, c, size=32):
     return new.addcmul_(keep, starts).view(bs, k*size, n)[:,:sl]
 
 # %% ../../nbs/03_models/14_kernels.ipynb #1a5d83d1
-def _blocks(z, f, c): return torch.cat([c[:,None], _blocks_scan(1-f, f*z, c)], 1)
+def _blocks(z, f, c):
+    "As `_steps`, by `_blocks_scan`"
+    return torch.cat([c[:,None], _blocks_scan(1-f, f*z, c)], 1)
 
 def _blocks_back(g, z, f, cs):
     "As `_steps_back`, by `_blocks_scan`"
@@ -159,12 +183,18 @@ def _blocks_back(g, z, f, cs):
 
 # %% ../../nbs/03_models/14_kernels.ipynb #f9816f6c
 @lru_cache
-def _triton():
-    "The forward and the backward kernel; None where Triton is not installed"
+def _has_triton():
+    "Import Triton's language as `tl`, the name by which the kernels know it; False where it is not installed"
     global tl
     try: import triton.language
-    except ImportError: return None
+    except ImportError: return False
     tl = triton.language
+    return True
+
+@lru_cache
+def _triton_forward():
+    "The kernel that computes the memory `cs`, (row, sl+1, n), of one row and `BLOCK` features"
+    import triton
     @triton.jit
     def forward(z, f, c, cs, sl, n, z_row, z_step, f_row, f_step, BLOCK: tl.constexpr):
         row,j = tl.program_id(0).to(tl.int64),tl.program_id(1)*BLOCK + tl.arange(0, BLOCK)
@@ -176,12 +206,20 @@ def _triton():
             h += tl.load(f, mask=ok) * (tl.load(z, mask=ok)-h)
             z,f,cs = z+z_step,f+f_step,cs+n
             tl.store(cs, h, mask=ok)
+    return forward
+
+# %% ../../nbs/03_models/14_kernels.ipynb #f928e301
+@lru_cache
+def _triton_backward():
+    "The kernel that computes the gradients of one row and `BLOCK` features"
+    import triton
     @triton.jit
     def backward(g, z, f, cs, dz, df, dc, sl, n, z_row, z_step, f_row, f_step, BLOCK: tl.constexpr):
         row,j = tl.program_id(0).to(tl.int64),tl.program_id(1)*BLOCK + tl.arange(0, BLOCK)
         ok,last = j<n,row*0 + sl-1
         at = (row*sl + last)*n + j
-        g,dz,df,cs = g+at,dz+at,df+at,cs + (row*(sl+1) + last)*n + j
+        g,dz,df = g+at,dz+at,df+at
+        cs = cs + (row*(sl+1) + last)*n + j
         z,f = z + row*z_row + last*z_step + j,f + row*f_row + last*f_step + j
         d = tl.load(g, mask=ok)*0
         for t in range(sl):
@@ -190,9 +228,10 @@ def _triton():
             tl.store(dz, d*share, mask=ok)
             tl.store(df, d*(tl.load(z, mask=ok)-tl.load(cs, mask=ok)), mask=ok)
             d -= d*share
-            g,z,f,cs,dz,df = g-n,z-z_step,f-f_step,cs-n,dz-n,df-n
+            g,dz,df = g-n,dz-n,df-n
+            z,f,cs = z-z_step,f-f_step,cs-n
         tl.store(dc + row*n + j, d, mask=ok)
-    return forward, backward
+    return backward
 
 # %% ../../nbs/03_models/14_kernels.ipynb #84636f9e
 def _triton_run(kernel, before, z, f, after):
@@ -201,40 +240,47 @@ def _triton_run(kernel, before, z, f, after):
     def grid(meta): return bs, -(-n//meta['BLOCK'])
     kernel[grid](*before, z, f, *after, sl, n, *z.stride()[:2], *f.stride()[:2], BLOCK=128)
 
-def _triton_pool(z, f, c):
+def _dense_features(*tensors): return [o if o.stride(2)==1 else o.contiguous() for o in tensors]
+
+# %% ../../nbs/03_models/14_kernels.ipynb #ee382ad3
+def _triton_steps(z, f, c):
     "As `_steps`, by Triton"
-    z,f = [o if o.stride(2)==1 else o.contiguous() for o in (z,f)]
+    z,f = _dense_features(z, f)
     cs = z.new_empty(z.shape[0], z.shape[1]+1, z.shape[2])
-    _triton_run(_triton()[0], (), z, f, (c.contiguous(),cs))
+    _triton_run(_triton_forward(), (), z, f, (c.contiguous(),cs))
     return cs
 
 def _triton_back(g, z, f, cs):
     "As `_steps_back`, by Triton"
-    z,f = [o if o.stride(2)==1 else o.contiguous() for o in (z,f)]
-    g,res = g.contiguous(),[*(torch.empty(z.shape, dtype=z.dtype, device=z.device) for _ in range(2)),torch.empty_like(cs[:,0])]
-    _triton_run(_triton()[1], (g,), z, f, (cs,*res))
-    return tuple(res)
+    z,f = _dense_features(z, f)
+    dz,df = [torch.empty(z.shape, dtype=z.dtype, device=z.device) for _ in range(2)]
+    dc = torch.empty_like(cs[:,0])
+    _triton_run(_triton_backward(), (g.contiguous(),), z, f, (cs,dz,df,dc))
+    return dz, df, dc
 
 # %% ../../nbs/03_models/14_kernels.ipynb #436e0a16
-_pooling = dict(steps=(_steps,_steps_back), blocks=(_blocks,_blocks_back), triton=(_triton_pool,_triton_back))
+_ways = dict(steps=(_steps,_steps_back), blocks=(_blocks,_blocks_back), triton=(_triton_steps,_triton_back))
 
 class _ForgetMult(torch.autograd.Function):
-    "The memory after each step, by the pair of functions that `_pooling` calls `kernel`"
+    "The memory after each step, by the pair of functions that `_ways` calls `kernel`"
     @staticmethod
     def forward(ctx, z, f, c, kernel):
-        cs = _pooling[kernel][0](z, f, c)
+        run,_ = _ways[kernel]
+        cs = run(z, f, c)
         ctx.save_for_backward(z, f, cs)
         ctx.kernel = kernel
         return cs[:,1:]
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, g): return (*_pooling[ctx.kernel][1](g, *ctx.saved_tensors), None)
+    def backward(ctx, g):
+        _,run_back = _ways[ctx.kernel]
+        return *run_back(g, *ctx.saved_tensors), None
 
 # %% ../../nbs/03_models/14_kernels.ipynb #45f741b4
 def _kernel(z):
     "The name of the kernel for gates `z`"
     bs,sl,n = z.shape
-    if z.is_cuda and _triton() is not None: return 'triton'
+    if z.is_cuda and _has_triton(): return 'triton'
     return 'blocks' if sl>=256 and bs*n<=1024 else 'steps'
 
 @fast_version(forget_mult_loop, lambda z, f, c: True)

@@ -1,4 +1,4 @@
-"""A recurrent layer whose weights never wait: a convolution over time, a memory without weights, and three ways to run the one loop that is left
+"""A recurrent layer whose weights never wait: a convolution over time, and a memory without weights
 
 Docs: https://textnb.github.io/textnb/03_models/qrnn.html.md"""
 
@@ -22,9 +22,12 @@ def forget_mult_loop(
     c:Tensor=None, # (bs, n) the memory before; zeros if None
 )->Tensor: # (bs, sl, n) the memory after each step
     "`c[t] = f[t]*z[t] + (1-f[t])*c[t-1]`, written as it reads: the reference for all that follows"
-    cs = [torch.zeros_like(z[:,0]) if c is None else c]
-    for zt,ft in zip(z.unbind(1), f.unbind(1)): cs.append(ft*zt + (1-ft)*cs[-1])
-    return torch.stack(cs[1:], 1)
+    if c is None: c = torch.zeros_like(z[:,0])
+    cs = []
+    for zt,ft in zip(z.unbind(1), f.unbind(1)):
+        c = ft*zt + (1-ft)*c
+        cs.append(c)
+    return torch.stack(cs, 1)
 
 # %% ../../nbs/03_models/05_qrnn.ipynb #00893187
 def forget_mult(
@@ -32,7 +35,7 @@ def forget_mult(
     f:Tensor, # (bs, sl, n) share of it that goes into the memory, 0 to 1
     c:Tensor=None, # (bs, n) the memory before; zeros if None
 )->Tensor: # (bs, sl, n) the memory after each step
-    "`c[t] = f[t]*z[t] + (1-f[t])*c[t-1]` by the kernel that suits device and sizes"
+    "`forget_mult_loop` by the kernel that suits device and sizes"
     c = z.new_zeros(z.shape[0], z.shape[2]) if c is None else c.to(z.dtype)
     if z.shape[1]==1: return torch.lerp(c, z[:,0], f[:,0])[:,None]
     return run_fastest(forget_mult_loop, z, f, c)
@@ -54,27 +57,16 @@ class QRNNLayer(nn.Module):
         super().__init__()
         if window not in (1,2): raise ValueError(f'a QRNN sees a window of 1 or 2 words, and not {window}')
         if not 0<=zoneout<=1: raise ValueError(f'zoneout is a probability between 0 and 1, and {zoneout} is not')
-        self.input_size,self.hidden_size,self.zoneout,self.window = input_size,hidden_size or input_size,zoneout,window
-        self.save_prev_x,self.output_gate,self.batch_first,self.backward = save_prev_x and window==2,output_gate,batch_first,backward
-        self.linear = nn.Linear(window*input_size, (3 if output_gate else 2)*self.hidden_size, bias=bias)
+        self.input_size,self.hidden_size = input_size,hidden_size or input_size
+        self.zoneout,self.window = zoneout,window
+        self.save_prev_x = save_prev_x and window==2
+        self.output_gate = output_gate
+        self.batch_first,self.backward = batch_first,backward
+        self.n_gates = 3 if output_gate else 2
+        self.linear = nn.Linear(window*input_size, self.n_gates*self.hidden_size, bias=bias)
     def extra_repr(self)->str: # what `print` shows
-        return f'{self.input_size}, {self.hidden_size}, window={self.window}, zoneout={self.zoneout}, output_gate={self.output_gate}, backward={self.backward}'
-
-# %% ../../nbs/03_models/05_qrnn.ipynb #2ceebde5
-def _tanh(x): return x.tanh() if x.is_cuda else 2*(2*x).sigmoid()-1
-
-@patch
-def gates(self:QRNNLayer,
-    x:Tensor, # (bs, sl, input_size), in reading order
-    prev_x:Tensor=None, # (bs, input_size) what came before, for a window of 2; zeros if None
-)->tuple: # z, f and o (None without an output gate), each (bs, sl, hidden_size) in float32 or better
-    "The gates of all steps of `x`, by one product"
-    if self.window==2:
-        first = torch.zeros_like(x[:,:1]) if prev_x is None else prev_x[:,None].to(x.dtype)
-        x = torch.cat([x, torch.cat([first,x[:,:-1]], 1)], 2)
-    y = self.linear(x)
-    z,f,*o = y.to(torch.promote_types(y.dtype, torch.float32)).chunk(3 if self.output_gate else 2, 2)
-    return _tanh(z), self.zone_out(f.sigmoid()), o[0].sigmoid() if o else None
+        return (f'{self.input_size}, {self.hidden_size}, window={self.window}, zoneout={self.zoneout}, '
+            f'output_gate={self.output_gate}, backward={self.backward}')
 
 # %% ../../nbs/03_models/05_qrnn.ipynb #993e5152
 @patch
@@ -84,6 +76,27 @@ def zone_out(self:QRNNLayer,
     "Hold the memory at random steps in training (`f` is 0 there), by the mean share in evaluation"
     if self.zoneout==0: return f
     return f*(dropout_mask(f, f.shape, self.zoneout)>0) if self.training else f*(1-self.zoneout)
+
+# %% ../../nbs/03_models/05_qrnn.ipynb #2ceebde5
+def _tanh(x):
+    "The tanh of `x`, by a sigmoid on a CPU"
+    if x.is_cuda: return x.tanh()
+    return 2*(2*x).sigmoid()-1
+
+@patch
+def gates(self:QRNNLayer,
+    x:Tensor, # (bs, sl, input_size), in reading order
+    prev_x:Tensor=None, # (bs, input_size) what came before, for a window of 2; zeros if None
+)->tuple: # z, f and o (None without an output gate), each (bs, sl, hidden_size) in float32 or better
+    "The gates of all steps of `x`, by one product"
+    if self.window==2:
+        first = torch.zeros_like(x[:,:1]) if prev_x is None else prev_x[:,None].to(x.dtype)
+        before = torch.cat([first,x[:,:-1]], 1)
+        x = torch.cat([x,before], 2)
+    y = self.linear(x)
+    y = y.to(torch.promote_types(y.dtype, torch.float32))
+    z,f,*o = y.chunk(self.n_gates, 2)
+    return _tanh(z), self.zone_out(f.sigmoid()), o[0].sigmoid() if o else None
 
 # %% ../../nbs/03_models/05_qrnn.ipynb #5d976384
 @patch
@@ -97,9 +110,12 @@ def forward(self:QRNNLayer,
     c,*prev_x = (None,) if state is None else state
     z,f,o = self.gates(x, *prev_x)
     cs = forget_mult(z, f, c)
-    out = (cs if o is None else o*cs).to(autocast_dtype(x.device) or x.dtype)
+    out = cs if o is None else o*cs
+    out = out.to(autocast_dtype(x.device) or x.dtype)
+    new_state = (cs[:,-1],x[:,-1]) if self.save_prev_x else (cs[:,-1],)
     if self.backward: out = out.flip(1)
-    return out if self.batch_first else out.transpose(0, 1), (cs[:,-1],x[:,-1]) if self.save_prev_x else (cs[:,-1],)
+    if not self.batch_first: out = out.transpose(0, 1)
+    return out, new_state
 
 # %% ../../nbs/03_models/05_qrnn.ipynb #bf2915d5
 class QRNN(nn.Module):
@@ -119,29 +135,30 @@ class QRNN(nn.Module):
     ):
         super().__init__()
         self.dropout,self.batch_first = dropout,batch_first
-        def stack(backward):
-            sizes = [input_size] + [hidden_size]*n_layers
-            return nn.ModuleList([QRNNLayer(i, o, save_prev_x, zoneout, window or (2 if l==0 else 1), output_gate, True, backward, bias)
-                for l,(i,o) in enumerate(zip(sizes, sizes[1:]))])
-        self.layers = stack(False)
-        if bidirectional: self.layers_bwd = stack(True)
+        def layer(l, backward):
+            n_in = input_size if l==0 else hidden_size
+            sees = window or (2 if l==0 else 1)
+            return QRNNLayer(n_in, hidden_size, save_prev_x, zoneout, sees, output_gate, True, backward, bias)
+        self.layers = nn.ModuleList([layer(l, False) for l in range(n_layers)])
+        if bidirectional: self.layers_bwd = nn.ModuleList([layer(l, True) for l in range(n_layers)])
     @property
     def ways(self)->list: # the stack of each direction
         return [self.layers,self.layers_bwd] if hasattr(self, 'layers_bwd') else [self.layers]
 
-# %% ../../nbs/03_models/05_qrnn.ipynb #15150856
+# %% ../../nbs/03_models/05_qrnn.ipynb #1e26e53b
 @patch
 def _one_way(self:QRNN, layers, x, state):
     "Run the stack `layers`: output, and the new state as a flat list"
-    new,rest = [],list(state or [])
+    new_state = []
+    rest = list(state or [])
     for l,layer in enumerate(layers):
-        if l: x = F.dropout(x, self.dropout, self.training)
+        if l>0: x = F.dropout(x, self.dropout, self.training)
         n = 2 if layer.save_prev_x else 1
-        x,s = layer(x, rest[:n] or None)
-        new,rest = new+[*s],rest[n:]
-    return x, new
+        x,layer_state = layer(x, rest[:n] or None)
+        new_state += layer_state
+        rest = rest[n:]
+    return x, new_state
 
-# %% ../../nbs/03_models/05_qrnn.ipynb #1e26e53b
 @patch
 def forward(self:QRNN,
     x:Tensor, # (bs, sl, input_size), or (sl, bs, input_size) without `batch_first`
@@ -149,6 +166,12 @@ def forward(self:QRNN,
 )->tuple: # output with hidden_size features for each direction, new state
     "Read `x` on from `state`"
     if not self.batch_first: x = x.transpose(0, 1)
-    outs,states = zip(*[self._one_way(layers, x, None if state is None else [o[w] for o in state]) for w,layers in enumerate(self.ways)])
+    outs,states = [],[]
+    for way,layers in enumerate(self.ways):
+        before = None if state is None else [o[way] for o in state]
+        out,after = self._one_way(layers, x, before)
+        outs.append(out)
+        states.append(after)
     out = outs[0] if len(outs)==1 else torch.cat(outs, 2)
-    return out if self.batch_first else out.transpose(0, 1), tuple(o[0][None] if len(o)==1 else torch.stack(o) for o in zip(*states))
+    if not self.batch_first: out = out.transpose(0, 1)
+    return out, tuple(o[0][None] if len(o)==1 else torch.stack(o) for o in zip(*states))
