@@ -49,14 +49,16 @@ class RNNDropout(nn.Module):
 class EmbeddingDropout(nn.Module):
     "Look words up in `emb`, dropping whole words with probability `embed_p`"
     def __init__(self,
-        emb:nn.Embedding, # the table; it stays a part of the module that made it, and is not listed a second time here
+        emb:nn.Embedding, # the table; it stays a part of the module that made it, and is not listed again here
         embed_p:float, # probability that a word of the vocabulary is dropped
     ):
         super().__init__()
-        self._emb,self.embed_p = (emb,),embed_p
+        self._emb = (emb,) # a tuple, so that PyTorch does not take the table for a part of this module
+        self.embed_p = embed_p
     @property
     def emb(self)->nn.Embedding: return self._emb[0] # the table of the words
-    def extra_repr(self)->str: return f'{self.emb.num_embeddings}, {self.emb.embedding_dim}, p={self.embed_p}' # what `print` shows
+    def extra_repr(self)->str: # what `print` shows
+        return f'{self.emb.num_embeddings}, {self.emb.embedding_dim}, p={self.embed_p}'
     def forward(self,
         words:Tensor, # integer ids, any shape
         scale:float=None, # multiply the vectors by this
@@ -64,16 +66,20 @@ class EmbeddingDropout(nn.Module):
         "Vectors of `words`"
         e = self.emb
         res = F.embedding(words, e.weight, e.padding_idx, e.max_norm, e.norm_type, e.scale_grad_by_freq, e.sparse)
-        if self.training and self.embed_p>0: res = res * dropout_mask(e.weight, (e.num_embeddings,1), self.embed_p)[words]
+        if self.training and self.embed_p>0:
+            word_mask = dropout_mask(e.weight, (e.num_embeddings,1), self.embed_p)
+            res = res * word_mask[words]
         return res if scale is None else res*scale
 
 # %% ../../nbs/03_models/01_dropouts.ipynb #b8e96b79
 @patch
 def _load_from_state_dict(self:EmbeddingDropout, state, prefix, *args):
     "Take a second copy of the table out of `state`, and note an error if it is another table"
-    copy2,errors = state.pop(prefix+'emb.weight', None),args[-1]
-    if copy2 is not None and not torch.equal(copy2.to(self.emb.weight), self.emb.weight):
-        errors.append(f'{prefix}emb.weight is another table than the embedding it should repeat: the file was put together from two models')
+    second = state.pop(prefix+'emb.weight', None)
+    errors = args[-1]
+    if second is not None and not torch.equal(second.to(self.emb.weight), self.emb.weight):
+        errors.append(f'{prefix}emb.weight is another table than the embedding it should repeat: '
+            'the file was put together from two models')
 
 # %% ../../nbs/03_models/01_dropouts.ipynb #048ccf1a
 def with_weights(
@@ -83,7 +89,8 @@ def with_weights(
     "A view of `module` in which the parameters named in `weights` are other tensors"
     view = object.__new__(type(module))
     view.__dict__.update(module.__dict__, _parameters={**module._parameters, **weights})
-    if isinstance(module, nn.RNNBase): view.__dict__['_flat_weights'] = [view._parameters[n] for n in module._flat_weights_names]
+    if isinstance(module, nn.RNNBase): # it keeps a list of its weights, too
+        view.__dict__['_flat_weights'] = [view._parameters[n] for n in module._flat_weights_names]
     return view
 
 # %% ../../nbs/03_models/01_dropouts.ipynb #0cf1a7ac
@@ -97,11 +104,16 @@ class WeightDropout(nn.Module):
         super().__init__()
         self.module,self.weight_p = module,weight_p
         self.layer_names = [layer_names] if isinstance(layer_names,str) else list(layer_names)
-        lost = [n for n in self.layer_names if module._parameters.get(n) is None]
-        if lost: raise ValueError(f'{type(module).__name__} has no parameter {lost[0]!r}: it has {", ".join(module._parameters) or "none of its own"}')
-        for n in self.layer_names:
-            self.register_parameter(f'{n}_raw', nn.Parameter(module._parameters.pop(n).data))
-            if hasattr(module, '_flat_weights'): module._flat_weights[module._flat_weights_names.index(n)] = None
+        for n in self.layer_names: self._take_over(n)
+    def _take_over(self, name):
+        "Move the parameter `name` from the module to this wrapper"
+        params = self.module._parameters
+        if params.get(name) is None:
+            has = ', '.join(params) or 'none of its own'
+            raise ValueError(f'{type(self.module).__name__} has no parameter {name!r}: it has {has}')
+        self.register_parameter(f'{name}_raw', nn.Parameter(params.pop(name).data))
+        flat_names = getattr(self.module, '_flat_weights_names', [])
+        if name in flat_names: self.module._flat_weights[flat_names.index(name)] = None
     def extra_repr(self)->str: return f'p={self.weight_p}, {", ".join(self.layer_names)}' # what `print` shows
 
 # %% ../../nbs/03_models/01_dropouts.ipynb #70f810e8
