@@ -74,7 +74,7 @@ def test_kernels_leave_their_input():
 
 
 TRITON = """
-import torch, textnb.models.qrnn as Q
+import torch, textnb.models.kernels as K
 for dtype, eps in ((torch.float32, 1e-5), (torch.float64, 1e-12)):
     for bs, sl, n in ((3, 17, 200), (1, 1, 5), (2, 40, 128)):
         y = torch.randn(bs, sl, 3*n, dtype=dtype)

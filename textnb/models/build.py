@@ -8,13 +8,13 @@ Docs: https://textnb.github.io/textnb/03_models/build.html.md"""
 __all__ = ['SequentialRNN', 'register_arch', 'arch_named', 'model_meta', 'get_language_model', 'get_text_classifier']
 
 # %% ../../nbs/03_models/12_build.ipynb #62a98e36
-import difflib,inspect,warnings
+import inspect,warnings
 from contextlib import nullcontext
 
 from fastcore.basics import patch
 from torch import nn,Tensor
 
-from ..base import full_float32
+from ..base import did_you_mean, full_float32, kind_of
 from ..text import URLs
 from .heads import *
 from .awd_lstm import *
@@ -39,17 +39,6 @@ class SequentialRNN(nn.Sequential):
 
 # %% ../../nbs/03_models/12_build.ipynb #5bbcda72
 @patch
-def step(self:SequentialRNN,
-    input:Tensor, # (bs, sl) ids
-    state=None, # what the last step gave; None at a beginning
-)->tuple: # scores (bs, sl, vocab), new state
-    "Read `input` on from `state`; no state that is stored is read or changed"
-    if not self.is_lm: raise TypeError('step is for language models: a classifier reads whole documents and has no state to go on from')
-    with self._precision():
-        raw_outputs,outputs,state = self[0](input, state)
-        return self[1]((raw_outputs,outputs))[0], state
-
-@patch
 def _precision(self:SequentialRNN): return nullcontext() if self.training else full_float32()
 
 @patch
@@ -59,15 +48,31 @@ def forward(self:SequentialRNN,
     "Scores for `input`, and the hidden states that led to them; a language model reads on where it stopped"
     with self._precision():
         if not self.is_lm: return super(SequentialRNN, self).forward(input)
-        state = None if self.state is None or self[0].state_bs(self.state)!=input.shape[0] else self.state
-        raw_outputs,outputs,state = self[0](input, state)
-        self.state = self[0].detach_state(state) if getattr(self[0], 'stream_state', True) else None
-        return self[1]((raw_outputs,outputs))
+        encoder,head = self[0],self[1]
+        state = self.state
+        if state is not None and encoder.state_bs(state)!=input.shape[0]: state = None
+        raw_outputs,outputs,state = encoder(input, state)
+        self.state = encoder.detach_state(state) if getattr(encoder, 'stream_state', True) else None
+        return head((raw_outputs,outputs))
 
-# %% ../../nbs/03_models/12_build.ipynb #4c377103
-_model_meta = {}
+# %% ../../nbs/03_models/12_build.ipynb #07006808
+@patch
+def step(self:SequentialRNN,
+    input:Tensor, # (bs, sl) ids
+    state=None, # what the last step gave; None at a beginning
+)->tuple: # scores (bs, sl, vocab), new state
+    "Read `input` on from `state`; no state that is stored is read or changed"
+    if not self.is_lm:
+        raise TypeError('step is for language models: a classifier reads whole documents '
+            'and has no state to go on from')
+    with self._precision():
+        encoder,head = self[0],self[1]
+        raw_outputs,outputs,state = encoder(input, state)
+        return head((raw_outputs,outputs))[0], state
 
 # %% ../../nbs/03_models/12_build.ipynb #70a86c26
+_model_meta = {} # class of an encoder -> what is known of it
+
 def register_arch(
     arch:type, # class of the encoder
     hid_name:str, # entry of the configuration that is the size of the last output
@@ -82,60 +87,69 @@ def register_arch(
 ):
     "Make `arch` known to the builders"
     configs = dict(config_lm=lm_config, config_clas=clas_config)
-    _model_meta[arch] = dict(hid_name=hid_name, split_lm=lm_split, split_clas=clas_split, url=url, url_bwd=url_bwd, alpha=alpha, beta=beta, **configs)
+    groups = dict(split_lm=lm_split, split_clas=clas_split)
+    _model_meta[arch] = dict(hid_name=hid_name, url=url, url_bwd=url_bwd, alpha=alpha, beta=beta, **groups, **configs)
+
+# %% ../../nbs/03_models/12_build.ipynb #fc900f51
+register_arch(AWD_LSTM, 'emb_sz', awd_lstm_lm_config, awd_lstm_clas_config, awd_lstm_lm_split, awd_lstm_clas_split,
+    URLs.WT103_FWD, URLs.WT103_BWD)
+register_arch(Transformer, 'd_model', tfmer_lm_config, tfmer_clas_config, tfmer_lm_split, tfmer_clas_split,
+    URLs.OPENAI_TRANSFORMER, alpha=0., beta=0.)
+register_arch(TransformerXL, 'd_model', tfmerXL_lm_config, tfmerXL_clas_config, tfmerXL_lm_split, tfmerXL_clas_split,
+    alpha=0., beta=0.)
 
 # %% ../../nbs/03_models/12_build.ipynb #358bf0ec
-def _nearest(word, words):
-    "A question for the one of `words` that `word` is likely to mean, or nothing"
-    low = {w.lower():w for w in words}
-    near = difflib.get_close_matches(str(word).lower(), low, 1)
-    return f': did you mean {low[near[0]]!r}?' if near else ''
-
 def arch_named(
     name, # name of the class of an encoder, such as 'AWD_LSTM', or the class
 )->type: # the class
-    "The registered architecture called `name`"
+    "The registered architecture called `name`; raises a ValueError that names the nearest one"
     known = {a.__name__:a for a in _model_meta}
     if isinstance(name, type) and name in _model_meta: return name
     if isinstance(name, str) and name in known: return known[name]
     what = getattr(name, '__name__', name)
-    raise ValueError(f'{what} is not a registered architecture{_nearest(what, known) or "."} There are {", ".join(known)}; '
+    raise ValueError(f'{what} is not a registered architecture.{did_you_mean(what, known)} '
+        f'There are {", ".join(known)}; '
         'another one is made known by register_arch, or by importing the module that calls it')
 
-# %% ../../nbs/03_models/12_build.ipynb #a7174a4d
 def model_meta(
     arch, # class of the encoder, or its name
 )->dict: # hid_name, config_lm, config_clas, split_lm, split_clas, url, url_bwd, alpha, beta
     "What is known of `arch`"
     return _model_meta[arch_named(arch)]
 
-# %% ../../nbs/03_models/12_build.ipynb #fc900f51
-register_arch(AWD_LSTM, 'emb_sz', awd_lstm_lm_config, awd_lstm_clas_config, awd_lstm_lm_split, awd_lstm_clas_split, URLs.WT103_FWD, URLs.WT103_BWD)
-register_arch(Transformer, 'd_model', tfmer_lm_config, tfmer_clas_config, tfmer_lm_split, tfmer_clas_split, URLs.OPENAI_TRANSFORMER, alpha=0., beta=0.)
-register_arch(TransformerXL, 'd_model', tfmerXL_lm_config, tfmerXL_clas_config, tfmerXL_lm_split, tfmerXL_clas_split, alpha=0., beta=0.)
-
 # %% ../../nbs/03_models/12_build.ipynb #3e62f703
 def _known_entries(arch, task):
     "Entries of the configuration of `arch` for `task`, 'lm' or 'clas'"
-    return {*_model_meta[arch][f'config_{task}'], 'init', *list(inspect.signature(arch.__init__).parameters)[2:]}
+    of_the_class = list(inspect.signature(arch.__init__).parameters)[2:] # without self and vocab_sz
+    return {*_model_meta[arch][f'config_{task}'], 'init', *of_the_class}
 
 def _check_entries(arch, task, config):
     "Raise if `config` has an entry that `arch` does not know for `task`"
-    if not isinstance(config, dict): raise TypeError(f'config must be a dict of entries that differ from the default, such as dict(n_layers=2), and not {config!r:.60}')
-    known,other = _known_entries(arch, task),_known_entries(arch, 'clas' if task=='lm' else 'lm')
-    tasks = ('language models','classifiers') if task=='clas' else ('classifiers','language models')
+    if not isinstance(config, dict):
+        raise TypeError('config must be a dict of entries that differ from the default, such as dict(n_layers=2), '
+            f'and not {kind_of(config)}')
+    names = dict(lm='language models', clas='classifiers')
+    other = 'clas' if task=='lm' else 'lm'
+    known,known_to_other = _known_entries(arch, task),_known_entries(arch, other)
     for k in config:
-        if k in other-known: raise ValueError(f'{k!r} is an entry of the configuration of {tasks[0]}; {tasks[1]} of {arch.__name__} have no use for it: leave it out')
-        if k not in known: raise ValueError(f'{arch.__name__} has no configuration entry {k!r}{_nearest(k, known) or f"; it knows {sorted(known)}"}')
+        if k in known: continue
+        if k in known_to_other:
+            raise ValueError(f'{k!r} is an entry of the configuration of {names[other]}; '
+                f'{names[task]} of {arch.__name__} have no use for it: leave it out')
+        cure = did_you_mean(k, known) or f' It knows {sorted(known)}'
+        raise ValueError(f'{arch.__name__} has no configuration entry {k!r}.{cure}')
 
 # %% ../../nbs/03_models/12_build.ipynb #a0431e0f
 def _config(arch, task, config, drop_mult):
     "The default configuration of `arch` for `task` with the entries of `config`, dropouts times `drop_mult`"
     _check_entries(arch, task, config or {})
     res = {**_model_meta[arch][f'config_{task}'], **(config or {})}
-    res = {k:v*drop_mult if k.endswith('_p') else v for k,v in res.items()}
     for k,v in res.items():
-        if k.endswith('_p') and not 0<=v<1: raise ValueError(f'the dropout {k!r} would be {v:g} (drop_mult is {drop_mult:g}): it must be at least 0 and less than 1')
+        if not k.endswith('_p'): continue
+        res[k] = v*drop_mult
+        if not 0<=res[k]<1:
+            raise ValueError(f'the dropout {k!r} would be {res[k]:g} (drop_mult is {drop_mult:g}): '
+                'it must be at least 0 and less than 1')
     return res
 
 # %% ../../nbs/03_models/12_build.ipynb #3a425d38
@@ -146,16 +160,20 @@ def get_language_model(
     drop_mult:float=1., # multiply all dropouts
 )->SequentialRNN: # encoder and decoder
     "A language model of `arch` for `vocab_sz` words"
-    arch,meta = arch_named(arch),model_meta(arch)
+    arch = arch_named(arch)
     config = _config(arch, 'lm', config, drop_mult)
-    tie,output_p,bias,init = [config.pop(k, d) for k,d in (('tie_weights',True),('output_p',0.),('out_bias',True),('init',None))]
+    tie_weights,bias = config.pop('tie_weights', True),config.pop('out_bias', True)
+    output_p,init = config.pop('output_p', 0.),config.pop('init', None)
     if not config.get('mask', True):
-        raise ValueError('mask=False shows a language model the word that it should predict: leave it out of the configuration; it is for classifiers')
+        raise ValueError('mask=False shows a language model the word that it should predict: '
+            'leave it out of the configuration; it is for classifiers')
     if config.get('bidir'):
-        warnings.warn('a two-way language model sees the word that it should predict: its loss says nothing. Train two one-way models', stacklevel=2)
+        warnings.warn('a two-way language model sees the word that it should predict: its loss says nothing. '
+            'Train two one-way models', stacklevel=2)
+    n_hid = config[model_meta(arch)['hid_name']]
     encoder = arch(vocab_sz, **config)
-    decoder = LinearDecoder(vocab_sz, config[meta['hid_name']], output_p, tie_encoder=encoder.encoder if tie else None, bias=bias)
-    model = SequentialRNN(encoder, decoder)
+    table = encoder.encoder if tie_weights else None
+    model = SequentialRNN(encoder, LinearDecoder(vocab_sz, n_hid, output_p, tie_encoder=table, bias=bias))
     return model if init is None else model.apply(init)
 
 # %% ../../nbs/03_models/12_build.ipynb #0a4130fd
@@ -167,18 +185,16 @@ def get_text_classifier(
     max_len:int=1400, # words of a document that are pooled, its last ones
     config:dict=None, # entries that differ from the default configuration
     drop_mult:float=1., # multiply the dropouts of the configuration
-    lin_ftrs:list=None, # sizes of hidden layers of the head; [50] if None
-    ps:float=None, # dropouts of the head: a float, or a list as long as `lin_ftrs`; 0.1 if None
+    lin_ftrs:list=None, # sizes of hidden layers of the head; those of `head_config` ([50]) if None
+    ps:float=None, # their dropouts: a float, or a list as long as `lin_ftrs`; that of `head_config` (0.1) if None
     pad_idx:int=1, # id of padding
 )->SequentialRNN: # reader and head
     "A classifier of documents with an encoder of `arch`"
-    arch,meta = arch_named(arch),model_meta(arch)
+    arch = arch_named(arch)
     config = _config(arch, 'clas', config, drop_mult)
     output_p,init = config.pop('output_p', 0.),config.pop('init', None)
-    lin_ftrs = [50] if lin_ftrs is None else list(lin_ftrs)
-    ps = 0.1 if ps is None else ps
-    ps = [ps]*len(lin_ftrs) if isinstance(ps, (int,float)) else list(ps)
-    if len(ps)!=len(lin_ftrs): raise ValueError(f'lin_ftrs has {len(lin_ftrs)} sizes and ps {len(ps)} dropouts: give one dropout for each, or a float for all')
-    head = PoolingLinearClassifier([3*config[meta['hid_name']], *lin_ftrs, n_class], [output_p,*ps], bidir=config.get('bidir', False))
-    model = SequentialRNN(MultiBatchEncoder(bptt, max_len, arch(vocab_sz, **config), pad_idx), head)
+    n_hid = config[model_meta(arch)['hid_name']]
+    head = text_head(n_hid, n_class, output_p, lin_ftrs, ps, config.get('bidir', False))
+    reader = MultiBatchEncoder(bptt, max_len, arch(vocab_sz, **config), pad_idx)
+    model = SequentialRNN(reader, head)
     return model if init is None else model.apply(init)

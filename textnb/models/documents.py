@@ -1,4 +1,4 @@
-"""Read documents of any length in one batch, so that no padding is ever seen
+"""Texts of any length in one batch, read so that the answer for each depends on that text alone
 
 Docs: https://textnb.github.io/textnb/03_models/documents.html.md"""
 
@@ -20,13 +20,16 @@ def left_align(
     pad_idx:int=1, # id of padding
 )->tuple: # ids (bs, longest) sorted by length, their lengths, the rows' places in `input`
     "Move the texts in `input` to the left edge and sort them, longest first"
+    if input.shape[1]==0: input = F.pad(input, (0,1), value=pad_idx)
     sl = input.shape[1]
-    if sl==0: input,sl = F.pad(input, (0,1), value=pad_idx),1
-    pos,real = torch.arange(sl, device=input.device),input!=pad_idx
-    first,last = torch.where(real, pos, sl).amin(1),torch.where(real, pos, -1).amax(1)
+    steps = torch.arange(sl, device=input.device)
+    is_word = input!=pad_idx
+    first = torch.where(is_word, steps, sl).amin(1)
+    last = torch.where(is_word, steps, -1).amax(1)
     lens,order = (last-first+1).clamp(min=0).sort(descending=True, stable=True)
-    cols = pos[:max(1, int(lens[0]))]
-    ids = input[order].gather(1, (first[order,None]+cols).clamp(max=sl-1))
+    cols = steps[:max(1, int(lens[0]))]
+    source = (first[order,None]+cols).clamp(max=sl-1)
+    ids = input[order].gather(1, source)
     return ids.masked_fill(cols>=lens[:,None], pad_idx), lens, order
 
 # %% ../../nbs/03_models/11_documents.ipynb #a5a8dee1
@@ -34,9 +37,12 @@ def _spans(lens, start, end):
     "Cut `start` to `end` where it saves an eighth: triples of start, end and rows; `lens` are in falling order"
     alive = [l for l in lens if l>start]
     work = (end-start)*len(alive)
-    cuts = [(work - (l-start)*len(alive) - (end-l)*sum(m>l for m in alive), l) for l in sorted({l for l in alive if l<end})]
-    saved,cut = max(cuts, default=(0,end))
-    if saved < max(work/8, 256): return [(start,end,len(alive))]
+    def saved(cut):
+        longer = sum(l>cut for l in alive)
+        return work - (cut-start)*len(alive) - (end-cut)*longer
+    cuts = [(saved(l), l) for l in {*alive} if l<end]
+    most,cut = max(cuts, default=(0,end))
+    if most<max(work/8, 256): return [(start,end,len(alive))]
     return _spans(lens, start, cut) + _spans(lens, cut, end)
 
 # %% ../../nbs/03_models/11_documents.ipynb #df132350
@@ -49,9 +55,12 @@ class MultiBatchEncoder(nn.Module):
         pad_idx:int=1, # id of padding
     ):
         super().__init__()
-        if bptt<1 or (max_len is not None and max_len<1): raise ValueError(f'bptt and max_len are at least 1, and not {bptt} and {max_len}')
-        self.bptt,self.max_len,self.module,self.pad_idx = bptt,max_len,module,pad_idx
-    def extra_repr(self)->str: return f'bptt={self.bptt}, max_len={self.max_len}, pad_idx={self.pad_idx}' # what `print` shows
+        if bptt<1 or (max_len is not None and max_len<1):
+            raise ValueError(f'bptt and max_len are at least 1, and not {bptt} and {max_len}')
+        self.bptt,self.max_len = bptt,max_len
+        self.module,self.pad_idx = module,pad_idx
+    def extra_repr(self)->str: # what `print` shows
+        return f'bptt={self.bptt}, max_len={self.max_len}, pad_idx={self.pad_idx}'
     def reset(self):
         "Nothing is remembered between two calls; the method is here for those who call it"
     def concat(self,
@@ -64,22 +73,25 @@ class MultiBatchEncoder(nn.Module):
 @patch
 def _window(self:MultiBatchEncoder, bs):
     "Steps of a window for `bs` rows"
-    free = getattr(self.module, 'any_window', False) and not torch.is_grad_enabled()
-    return max(self.bptt, 4096//bs) if free else self.bptt
+    anywhere = getattr(self.module, 'any_window', False) and not torch.is_grad_enabled()
+    return max(self.bptt, 4096//bs) if anywhere else self.bptt
 
 @patch
 def _read(self:MultiBatchEncoder, ids, lens, skip):
     "Outputs of the windows that any row keeps: lists of raw_outputs and of outputs, and the steps they are of"
-    sl,state,raws,outs,steps = ids.shape[1],None,[],[],[]
-    window = self._window(len(ids))
-    for w in range(0, sl, window):
-        end = min(w+window, sl)
-        keep = min(s for s,l in zip(skip,lens) if l>w)<end
+    sl,window = ids.shape[1],self._window(len(ids))
+    raws,outs,steps,state = [],[],[],None
+    for start in range(0, sl, window):
+        end = min(start+window, sl)
+        keep = min(s for s,l in zip(skip, lens) if l>start)<end
         with torch.set_grad_enabled(keep and torch.is_grad_enabled()):
-            for a,b,n in _spans(lens, w, end):
-                if state is not None: state = self.module.select_state(state, slice(0,n))
-                raw,out,state = self.module(ids[:n,a:b], state)
-                if keep: raws.append(raw), outs.append(out), steps.extend(range(a, b))
+            for a,b,n_rows in _spans(lens, start, end):
+                if state is not None: state = self.module.select_state(state, slice(0,n_rows))
+                raw,out,state = self.module(ids[:n_rows,a:b], state)
+                if not keep: continue
+                raws.append(raw)
+                outs.append(out)
+                steps.extend(range(a, b))
         state = self.module.detach_state(state)
     return raws, outs, steps
 
@@ -87,12 +99,16 @@ def _read(self:MultiBatchEncoder, ids, lens, skip):
 @patch
 def _read_both_ways(self:MultiBatchEncoder, ids, lens):
     "The same for a two-way encoder: rows of equal length in one piece"
+    longest = ids.shape[1]
+    def filled(layers): return [F.pad(o, (0,0,0,longest-o.shape[1])) for o in layers]
     raws,outs = [],[]
     for l in dict.fromkeys(lens):
         rows = [i for i,o in enumerate(lens) if o==l]
         raw,out,_ = self.module(ids[rows[0]:rows[-1]+1,:l])
-        for res,o in ((raws,raw),(outs,out)): res.append([F.pad(t, (0,0,0,ids.shape[1]-l)) for t in o])
-    return [[torch.cat(o) for o in zip(*raws)]], [[torch.cat(o) for o in zip(*outs)]], range(ids.shape[1])
+        raws.append(filled(raw))
+        outs.append(filled(out))
+    def stacked(pieces): return [[torch.cat(o) for o in zip(*pieces)]]
+    return stacked(raws), stacked(outs), range(longest)
 
 # %% ../../nbs/03_models/11_documents.ipynb #23fac733
 class LayerStates(Sequence):
@@ -102,7 +118,8 @@ class LayerStates(Sequence):
         make:callable, # layer -> tensor
         mask:Tensor=None, # (bs, kept), True behind a row's end
     ):
-        self.n_layers,self.make,self.mask,self.made = n_layers,make,mask,{}
+        self.n_layers,self.make,self.mask = n_layers,make,mask
+        self.made = {}
     def __len__(self)->int: return self.n_layers # layers
     def __getitem__(self,
         i:int, # a layer, from the end if negative; or a slice
@@ -116,20 +133,34 @@ class LayerStates(Sequence):
 # %% ../../nbs/03_models/11_documents.ipynb #f0ab72f5
 @patch
 def _arranger(self:MultiBatchEncoder, lens, order, read):
-    "The mask, and a function that arranges the windows of one layer: rows in their own order, their last steps at the left edge"
+    "The mask, and a function that arranges the windows of a layer: last steps of the rows, in their order"
     longest,dev = max(1, int(lens[0])),lens.device
     n_kept = min(self.max_len or longest, longest)
-    cols,rows,skip = torch.arange(n_kept, device=dev),order.argsort(),(lens-n_kept).clamp(min=0)
+    cols,rows = torch.arange(n_kept, device=dev),order.argsort()
+    skip = (lens-n_kept).clamp(min=0)
     mask = (cols>=lens[:,None])[rows]
-    steps = torch.searchsorted(torch.tensor(read, device=dev), cols+skip[:,None])[rows].clamp(max=len(read)-1)[...,None]
-    sorted_rows,no_skip,no_pad = [bool(o) for o in ((rows==torch.arange(len(rows), device=dev)).all(), skip.max()==0, not mask.any())]
+    places = torch.searchsorted(torch.tensor(read, device=dev), cols+skip[:,None])
+    places = places[rows].clamp(max=len(read)-1)[...,None]
+    in_order = bool((rows==torch.arange(len(rows), device=dev)).all())
+    from_start,all_full = bool(skip.max()==0),not mask.any()
+    def fill_up(o): return F.pad(o, (0,0,0,0,0,len(rows)-len(o))) if len(o)<len(rows) else o
     def arrange(windows):
-        bs = len(rows)
-        x = self.concat([[F.pad(o, (0,0,0,0,0,bs-len(o))) if len(o)<bs else o] for o in windows])[0]
-        if not sorted_rows: x = x.index_select(0, rows)
-        x = x[:,:n_kept] if no_skip else x.gather(1, steps.expand(-1,-1,x.shape[2]))
-        return x if no_pad else x.masked_fill(mask[...,None], 0)
+        x = self.concat([[fill_up(o)] for o in windows])[0]
+        if not in_order: x = x.index_select(0, rows)
+        x = x[:,:n_kept] if from_start else x.gather(1, places.expand(-1,-1,x.shape[2]))
+        return x if all_full else x.masked_fill(mask[...,None], 0)
     return mask, arrange
+
+# %% ../../nbs/03_models/11_documents.ipynb #b3865f40
+@patch
+def _read_all(self:MultiBatchEncoder, ids, lens):
+    "Read with what suits the encoder: lists of raw_outputs and of outputs by window, and the steps they are of"
+    lens = lens.clamp(min=1).tolist()
+    kept = self.max_len or ids.shape[1]
+    skip = [max(0, l-kept) for l in lens]
+    if hasattr(self.module, 'read_texts'): return self.module.read_texts(ids, lens, skip)
+    if getattr(self.module, 'bidir', False): return self._read_both_ways(ids, lens)
+    return self._read(ids, lens, skip)
 
 @patch
 def forward(self:MultiBatchEncoder,
@@ -137,11 +168,10 @@ def forward(self:MultiBatchEncoder,
 )->tuple: # raw_outputs and outputs by layer, each (bs, kept, n); mask (bs, kept), True behind a row's end
     "Hidden states of the last `max_len` words of each row of `input`"
     ids,lens,order = left_align(input, self.pad_idx)
-    run,kept = lens.clamp(min=1).tolist(),self.max_len or ids.shape[1]
-    skip,reader = [max(0, l-kept) for l in run],getattr(self.module, 'read_texts', None)
-    if reader: raws,outs,read = reader(ids, run, skip)
-    else: raws,outs,read = self._read_both_ways(ids, run) if getattr(self.module, 'bidir', False) else self._read(ids, run, skip)
-    mask,arrange = self._arranger(lens, order, read)
+    raws,outs,steps = self._read_all(ids, lens)
+    mask,arrange = self._arranger(lens, order, steps)
     raw_outputs = LayerStates(len(raws[0]), lambda l: arrange([o[l] for o in raws]), mask)
-    def output(l): return raw_outputs[l] if all(r[l] is o[l] for r,o in zip(raws,outs)) else arrange([o[l] for o in outs])
+    def output(l):
+        undropped = all(r[l] is o[l] for r,o in zip(raws, outs))
+        return raw_outputs[l] if undropped else arrange([o[l] for o in outs])
     return raw_outputs, LayerStates(len(outs[0]), output, mask), mask

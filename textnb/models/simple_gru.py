@@ -28,17 +28,17 @@ class SimpleGRU(nn.Module):
         embed_p:float=0.1, # dropout of whole words
     ):
         super().__init__()
-        self.emb_sz,self.pad_idx,sizes = emb_sz,1,[emb_sz]+[n_hid]*(n_layers-1)+[emb_sz]
+        self.emb_sz,self.pad_idx = emb_sz,1
         self.encoder = nn.Embedding(vocab_sz, emb_sz, padding_idx=1)
-        self.encoder_dp,self.hidden_dp = EmbeddingDropout(self.encoder, embed_p),RNNDropout(hidden_p)
+        self.encoder_dp = EmbeddingDropout(self.encoder, embed_p)
+        self.hidden_dp = RNNDropout(hidden_p)
+        sizes = [emb_sz]+[n_hid]*(n_layers-1)+[emb_sz]
         self.rnns = nn.ModuleList([nn.GRU(i, o, batch_first=True) for i,o in zip(sizes, sizes[1:])])
     def state_bs(self, state)->int: return state[0].shape[1] # rows of `state`
     def select_state(self, state, idxs)->list: return [h[:,idxs] for h in state] # rows `idxs` of `state`
+    def detach_state(self, state)->list: return [h.detach() for h in state] # `state` cut off from the graph
 
 # %% ../../nbs/03_models/13_simple_gru.ipynb #c259729d
-@patch
-def detach_state(self:SimpleGRU, state)->list: return [h.detach() for h in state] # `state` cut off from the graph
-
 @patch
 def forward(self:SimpleGRU,
     input, # (bs, sl) ids, or (bs, sl, emb_sz) vectors with `from_embeddings`
@@ -46,14 +46,18 @@ def forward(self:SimpleGRU,
     from_embeddings=False, # are the words looked up already?
 )->tuple: # raw_outputs and outputs by layer, each (bs, sl, n); the new state
     "Read `input` on from `state`"
-    x,outs,new = input if from_embeddings else self.encoder_dp(input),[],[]
+    x = input if from_embeddings else self.encoder_dp(input)
+    outs,new_state = [],[]
     for rnn,h in zip(self.rnns, state or [None]*len(self.rnns)):
         x,h = rnn(self.hidden_dp(x), h)
-        outs.append(x), new.append(h)
-    return outs, outs, new
+        outs.append(x)
+        new_state.append(h)
+    return outs, outs, new_state
 
 # %% ../../nbs/03_models/13_simple_gru.ipynb #d1c694dc
-gru_lm_config = dict(emb_sz=128, n_hid=256, n_layers=2, output_p=0.1, hidden_p=0.15, embed_p=0.02, tie_weights=True, out_bias=True)
-gru_clas_config = dict(emb_sz=128, n_hid=256, n_layers=2, output_p=0.4, hidden_p=0.3, embed_p=0.05)
+_sizes = dict(emb_sz=128, n_hid=256, n_layers=2)
+gru_lm_config = dict(**_sizes, output_p=0.1, hidden_p=0.15, embed_p=0.02, tie_weights=True, out_bias=True)
+gru_clas_config = dict(**_sizes, output_p=0.4, hidden_p=0.3, embed_p=0.05)
+
 def _gru_groups(enc): return [[enc.encoder,enc.encoder_dp], *[[r] for r in enc.rnns]]
 register_arch(SimpleGRU, 'emb_sz', gru_lm_config, gru_clas_config, *splits(_gru_groups))
