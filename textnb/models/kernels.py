@@ -146,26 +146,6 @@ def _steps(z, f, c):
     for old,new,zt,ft in zip(at, at[1:], z.unbind(1), f.unbind(1)): torch.lerp(old, zt, ft, out=new)
     return cs
 
-# %% ../../nbs/03_models/14_kernels.ipynb #4aa9f3f3
-def _can_pack(x, h, c, *weights):
-    "Can `x` be read by packed weights?"
-    matrices = weights[:2]
-    if x.device.type!='cpu' or _product_type(x)!=torch.float32: return False
-    if not all(o.dtype==torch.float32 for o in (x,*weights)): return False
-    if not all(isinstance(o, nn.Parameter) for o in matrices) or any(o.is_inference() for o in matrices): return False
-    if torch.is_grad_enabled() and any(o.requires_grad for o in (x,*weights)): return False
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, '_reorder_mkldnn_rnn_layer_weight')
-
-@fast_version(native_lstm, _can_pack)
-def _lstm_packed(x, h, c, w_ih, w_hh, b_ih, b_hh):
-    "PyTorch's CPU kernel on weights that are packed already"
-    w0,w1 = _pack(w_ih, w_hh, len(x)==1)
-    xt,h,c = [o.contiguous() for o in (x.transpose(0,1), h, c)]
-    lstm_mode,n_hid = 2,w_hh.shape[1]
-    options = False, [], lstm_mode, n_hid, 1, True, False, False, False
-    out,h,c,_ = torch.ops.aten.mkldnn_rnn_layer(xt, w0, w1, b_ih, b_hh, h, c, *options)
-    return out.transpose(0,1), h.view(c.shape), c
-
 # %% ../../nbs/03_models/14_kernels.ipynb #951c0fb3
 def _steps_back(g, z, f, cs):
     "Gradients of `z`, `f` and the first memory, from the gradient `g` of the memory after each step"
@@ -200,15 +180,6 @@ def _blocks_back(g, z, f, cs):
     keep = 1-f
     d = _blocks_scan(keep.flip(1).roll(1, 1), g.flip(1), torch.zeros_like(g[:,0])).flip(1)
     return d*f, (z-cs[:,:-1]).mul_(d), d[:,0]*keep[:,0]
-
-# %% ../../nbs/03_models/14_kernels.ipynb #90e48bc9
-def _steps(z, f, c):
-    "The memory before the first step and after each, (bs, sl+1, n): one `lerp` a step"
-    cs = z.new_empty(z.shape[0], z.shape[1]+1, z.shape[2])
-    cs[:,0] = c
-    at = cs.unbind(1)
-    for old,new,zt,ft in zip(at, at[1:], z.unbind(1), f.unbind(1)): torch.lerp(old, zt, ft, out=new)
-    return cs
 
 # %% ../../nbs/03_models/14_kernels.ipynb #f9816f6c
 @lru_cache
