@@ -80,7 +80,8 @@ def _window(self:MultiBatchEncoder, bs):
 def _read(self:MultiBatchEncoder, ids, lens, skip):
     "Outputs of the windows that any row keeps: lists of raw_outputs and of outputs, and the steps they are of"
     sl,window = ids.shape[1],self._window(len(ids))
-    raws,outs,steps,state = [],[],[],None
+    raws,outs,steps = [],[],[]
+    state = None
     for start in range(0, sl, window):
         end = min(start+window, sl)
         keep = min(s for s,l in zip(skip, lens) if l>start)<end

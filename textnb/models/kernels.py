@@ -118,13 +118,17 @@ def _pack(w_ih, w_hh, alone):
     return kept[alone]
 
 # %% ../../nbs/03_models/14_kernels.ipynb #f400e9c1
+def _is_packable(w):
+    "Is `w` a parameter, whose changes can be seen?"
+    return isinstance(w, nn.Parameter) and not w.is_inference()
+
 def _can_pack(x, h, c, *weights):
     "Can `x` be read by packed weights?"
-    matrices = weights[:2]
+    tensors = x,*weights
     if x.device.type!='cpu' or _product_type(x)!=torch.float32: return False
-    if not all(o.dtype==torch.float32 for o in (x,*weights)): return False
-    if not all(isinstance(o, nn.Parameter) for o in matrices) or any(o.is_inference() for o in matrices): return False
-    if torch.is_grad_enabled() and any(o.requires_grad for o in (x,*weights)): return False
+    if any(o.dtype!=torch.float32 for o in tensors): return False
+    if torch.is_grad_enabled() and any(o.requires_grad for o in tensors): return False
+    if not all(_is_packable(w) for w in weights[:2]): return False
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, '_reorder_mkldnn_rnn_layer_weight')
 
 @fast_version(native_lstm, _can_pack)
