@@ -7,15 +7,25 @@ Docs: https://textnb.github.io/textnb/03_models/groups.html.md"""
 # %% auto #0
 __all__ = ['splits', 'layer_thirds']
 
+# %% ../../nbs/03_models/03_groups.ipynb #42424433
+from torch import nn
+
 # %% ../../nbs/03_models/03_groups.ipynb #f7a35d74
 def splits(
     groups:callable, # encoder -> list of groups of modules: the embedding's, then those of the layers
 )->tuple: # functions from a language model and from a classifier to their layer groups
     "The splits of both kinds of models from one of their encoder"
-    def lm_split(model):
+    def lm_split(
+        model:nn.Module, # language model: `model[0]` the encoder, `model[1]` the decoder
+    )->list: # groups, each a list of modules or parameters
+        "Layer groups of a language model: the encoder's layers, then words and decoder"
         words,*layers = groups(model[0])
         return [*layers, [*words, model[1]]]
-    def clas_split(model): return [*groups(model[0].module), [model[1]]]
+    def clas_split(
+        model:nn.Module, # classifier: `model[0].module` the encoder, `model[1]` the head
+    )->list: # groups, each a list of modules or parameters
+        "Layer groups of a classifier: words, the encoder's layers, head"
+        return [*groups(model[0].module), [model[1]]]
     return lm_split, clas_split
 
 # %% ../../nbs/03_models/03_groups.ipynb #3d2f60c8
