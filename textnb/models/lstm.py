@@ -35,7 +35,7 @@ def native_lstm(
     return out, h[0], c[0]
 
 # %% ../../nbs/03_models/04_lstm.ipynb #1f90b2c7
-_fast_versions = {} # a function -> the name of a faster version -> (does it suit, the version)
+_fast_versions = {} # a function -> module and name of a faster version -> (does it suit, the version)
 
 def fast_version(
     slow:callable, # says what is computed
@@ -43,7 +43,7 @@ def fast_version(
 )->callable: # decorator of the fast version, which takes the same arguments and gives the same result
     "Make a faster version of `slow` known to `run_fastest`"
     def register(fast):
-        _fast_versions.setdefault(slow, {})[fast.__name__] = (suits,fast)
+        _fast_versions.setdefault(slow, {})[fast.__module__,fast.__name__] = (suits,fast)
         return fast
     return register
 
