@@ -27,12 +27,7 @@ from .text.transform import *
 from .text.corpus import *
 from .text.data import *
 from .train.losses import *
-from .models.layers import *
-from .models.awd_lstm import *
-from .models.qrnn import *
-from .models.transformer import *
-from .models.transformer_xl import *
-from .models.build import *
+from .models import *
 from .train.loop import *
 from .train.schedule import *
 from .train.callbacks import *

@@ -16,7 +16,7 @@ from .attribution import _check_finite, register_method, scores_of, word_vectors
 from ..learn import encoder_of
 from .relevance import _lrp as _recurrent, _scale_shift, cannot_unroll, damp
 from ..models import (AWD_LSTM, MultiBatchEncoder, SequentialRNN, BatchNorm1d, LinearDecoder,
-    PoolingLinearClassifier, RNNDropout, WideLinear, attention_weights, DecoderLayer, future, GeLU,
+    PoolingLinearClassifier, RNNDropout, WideLinear, attention_weights, DecoderLayer, causal_mask, GeLU,
     MultiHeadAttention, PositionalEncoding, Residual, Swish, Transformer, MultiHeadRelativeAttention,
     relative_scores, TransformerXL)
 
@@ -70,7 +70,7 @@ class AttentionRule(MultiHeadAttention):
         bs,sl,_ = x.shape
         q,k,v = self.attention(x).view(bs, sl, 3, self.n_heads, self.d_head).permute(2,0,3,1,4)
         if past is not None: k,v = torch.cat([past[0],k], 2),torch.cat([past[1],v], 2)
-        a = attention_weights(hand_back(q, .5), hand_back(k, .5), self.scale, future(sl, device=x.device) if causal else hidden)
+        a = attention_weights(hand_back(q, .5), hand_back(k, .5), self.scale, causal_mask(sl, device=x.device) if causal else hidden)
         return self.ln(x + self.out(_mix(a, v, self.to_weights).transpose(1,2).reshape(bs, sl, -1))), (k,v)
 
 # %% ../../nbs/06_explain/04_attention_relevance.ipynb #a4042bb3

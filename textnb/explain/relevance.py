@@ -15,7 +15,7 @@ from torch import nn
 
 from .attribution import register_method
 from ..learn import encoder_of, is_classifier
-from ..models import AWD_LSTM, lstm, QRNN, QRNNLayer, forget_mult
+from ..models import AWD_LSTM, run_lstm, QRNN, QRNNLayer, forget_mult
 
 
 # %% ../../nbs/06_explain/03_relevance.ipynb #dd873cf8
@@ -132,7 +132,7 @@ def read(self:LSTMSteps,
         self.complete(trace, start)
         trace.room(end)
         trace.done,state = start,[trace.h[start-1:start],trace.c[start-1:start]] if start else (None,None)
-        with torch.no_grad(), torch.backends.cudnn.flags(enabled=False): out = lstm(x[None], *state, *self.weights)[0][0]
+        with torch.no_grad(), torch.backends.cudnn.flags(enabled=False): out = run_lstm(x[None], *state, *self.weights)[0][0]
         trace.put(start, x=x, h=out)
     return trace.h[start:end]
 
