@@ -12,10 +12,10 @@ import inspect
 
 from .shading import *
 from .attribution import *
-from .relevance import *
-from .attention_relevance import *
 from .perturb import *
 from .running import *
+from .relevance import *
+from .attention_relevance import *
 from .live import *
 from .faithful import *
 from .surprisals import *
