@@ -11,9 +11,9 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 from textnb.all import *
-from textnb.explain import attribution as attribute_module
+from textnb.explain import attribution as attribute_module, record as record_module
 from textnb.explain import *
-from textnb.explain.attribution import _corpus_mean
+from textnb.explain.question import _corpus_mean
 from textnb.learn import encoder_of
 from textnb.models import Transformer, TransformerXL
 from textnb.explain.shading import _luminance
@@ -256,7 +256,7 @@ def test_sure_model(learn):
     assert p.scores.max()<1e-6*m.scores.max() and m.scores.max()>1e-3 and np.isfinite(p.scaled).all()
     for t,method in itertools.product(targets, ('v1','gxi','ig','occlusion')):
         a = attribute(l, text, method, target=t)
-        assert np.isfinite(a.scaled).all() and a.target_kind==t and attribute_module._in_words[t] in a.caption()
+        assert np.isfinite(a.scaled).all() and a.target_kind==t and record_module._in_words[t] in a.caption()
     with torch.no_grad(): [m for m in l.model[1].modules() if isinstance(m, nn.Linear)][-1].weight.zero_()
     assert not attribute(l, text, 'v1').scaled.any() and not attribute(l, text, 'gxi').scaled.any()
 

@@ -11,7 +11,10 @@ __all__ = []
 import inspect
 
 from .shading import *
+from .record import *
+from .question import *
 from .attribution import *
+from .gradients import *
 from .perturb import *
 from .running import *
 from .relevance import *

@@ -12,7 +12,8 @@ __all__ = ['lrp_rules', 'hand_back', 'LinearRule', 'NormRule', 'SwishRule', 'GeL
 import torch, torch.nn.functional as F
 from torch import nn,Tensor
 
-from .attribution import _check_finite, register_method, scores_of, word_vectors
+from .attribution import register_method
+from .question import _check_finite, scores_of, word_vectors
 from ..learn import encoder_of
 from .relevance import _lrp as _recurrent, _scale_shift, cannot_unroll, damp
 from ..models import (AWD_LSTM, MultiBatchEncoder, SequentialRNN, BatchNorm1d, LinearDecoder,

@@ -18,6 +18,8 @@ import numpy as np, torch
 from fastcore.basics import patch
 
 from .attribution import *
+from .question import *
+from .record import *
 from ..base import html_table
 from ..text import sentence_groups, BOS, EOS, FLD, PAD, UNK
 

@@ -22,7 +22,9 @@ from ..text import UNK, Text, TextClasDataBunch, cut_tokens, show_rows
 from ..models import masked_concat_pool
 from ..train import Learner
 from ..learn import eval_mode, EnsembleLearner
-from .attribution import Attribution, attribute, shaded_html
+from .attribution import attribute
+from .record import Attribution
+from .shading import shaded_html
 
 # %% ../../nbs/06_explain/15_interpret.ipynb #f7317054
 class TextClassificationInterpretation:

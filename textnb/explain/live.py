@@ -17,6 +17,8 @@ from fastcore.basics import patch
 from torch import nn
 
 from .attribution import *
+from .question import *
+from .record import *
 from .attribution import _check_text, _options, _record, long_text
 from .relevance import *
 from .relevance import _before

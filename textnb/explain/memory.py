@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np, pandas as pd
 from fastcore.basics import patch
 
-from .attribution import Attribution, attribute, methods_of
+from .attribution import attribute, methods_of
+from .record import Attribution
 from ..learn import encoder_of
 from .shading import figure_html, shaded_html
 

@@ -15,6 +15,8 @@ import numpy as np, torch
 from fastcore.basics import patch
 
 from .attribution import *
+from .question import *
+from .record import *
 
 # %% ../../nbs/06_explain/06_perturb.ipynb #da1ec93d
 @patch

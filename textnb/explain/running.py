@@ -12,6 +12,7 @@ import numpy as np, torch
 from fastcore.basics import patch
 
 from .attribution import *
+from .question import *
 from ..learn import encoder_of, eval_mode
 
 # %% ../../nbs/06_explain/07_running.ipynb #82c38a73

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 
-from .attribution import _check_finite
+from .question import _check_finite
 from ..write.generate import LanguageLearner
 from ..learn import eval_mode
 from .shading import figure_html, shaded_text

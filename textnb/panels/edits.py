@@ -14,7 +14,7 @@ from html import unescape
 from fastcore.basics import patch
 
 from ..explain import class_names, NO_LM, open_lm, places, propose
-from ..explain.attribution import _class_number
+from ..explain.question import _class_number
 from .frame import *
 from ..base import esc
 from ..text import UNK
