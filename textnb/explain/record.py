@@ -42,39 +42,52 @@ class Attribution:
     seconds:float = 0. # how long it took
     is_lm:bool = False # is the target a next word?
 
-    @property
-    def scaled(self)->np.ndarray: # scores divided by the largest absolute score; all 0 if that is 0
-        "Scores from -1 (or 0) to 1"
-        top = np.abs(self.scores).max(initial=0)
-        return self.scores/top if top>0 else np.zeros_like(self.scores)
+# %% ../../nbs/06_explain/02_record.ipynb #d92374ad
+@patch(as_prop=True)
+def scaled(self:Attribution)->np.ndarray: # scores divided by the largest absolute score; all 0 if that is 0
+    "Scores from -1 (or 0) to 1"
+    top = np.abs(self.scores).max(initial=0)
+    return self.scores/top if top>0 else np.zeros_like(self.scores)
 
-    @property
-    def gap(self)->float: # None where nothing is compared
-        "By how much the sum of the scores misses f(x)-f(b)"
-        return None if self.base_value is None else float(self.scores.sum()-(self.value-self.base_value))
+@patch(as_prop=True)
+def gap(self:Attribution)->float: # None where nothing is compared
+    "By how much the sum of the scores misses f(x)-f(b)"
+    if self.base_value is None: return None
+    return float(self.scores.sum()-(self.value-self.base_value))
 
-    @property
-    def prob(self)->float: return float(self.probs[0 if self.is_lm else self.target]) # of the class explained
+@patch(as_prop=True)
+def prob(self:Attribution)->float: # of the class explained
+    "The prediction for the class that is explained"
+    return float(self.probs[0 if self.is_lm else self.target])
 
 # %% ../../nbs/06_explain/02_record.ipynb #d3bd65dc
-_stands = dict(delete='the text without each piece', zero='the zero vector', pad='padding', unk='the unknown word', mean='the mean word', corpus='the mean word of the training texts')
-_in_words = dict(margin='margin over the best other class', logit='logit', log_prob='log-probability', prob='probability', contrast='contrast')
+_stands = dict(delete='the text without each piece', zero='the zero vector', pad='padding', unk='the unknown word',
+    mean='the mean word', corpus='the mean word of the training texts')
+_in_words = dict(margin='margin over the best other class', logit='logit', log_prob='log-probability',
+    prob='probability', contrast='contrast')
 
-def _stand_in(a): return 'the empty text' if a.baseline=='delete' and a.base_value is not None else _stands.get(a.baseline, a.baseline)
+def _compared(a):
+    "What the text of the record `a` is compared to, in words; '' for nothing"
+    if a.baseline is None: return ''
+    if a.base_value is None: return f'; compared to {_stands.get(a.baseline, a.baseline)}'
+    what = 'the empty text' if a.baseline=='delete' else _stands.get(a.baseline, a.baseline)
+    return f'; compared to {what} {a.base_value:.3f}, gap {abs(a.gap):.4f}'
 
 @patch
 def caption(self:Attribution)->str: # one sentence or two
     "What the scores are scores of"
     what = f'{self.target_name} and not {self.rival_name}' if self.target_kind=='contrast' else self.target_name
-    word = _in_words[self.target_kind].replace('class', 'word' if self.is_lm else 'class')
-    res = f'{self.method} for {what} (prediction {self.prob:.3f}); explained: {word} {self.value:.3f}'
     if 'note' in self.details: return f"{self.method}: {self.details['note']} (prediction {what} {self.prob:.3f})"
-    if self.baseline is not None: res += f'; compared to {_stand_in(self)}' + ('' if self.base_value is None else f' {self.base_value:.3f}, gap {abs(self.gap):.4f}')
-    return res if self.converged else res + ' (not converged: the scores do not add up)'
+    word = _in_words[self.target_kind]
+    if self.is_lm: word = word.replace('class', 'word')
+    res = f'{self.method} for {what} (prediction {self.prob:.3f}); explained: {word} {self.value:.3f}{_compared(self)}'
+    return res if self.converged else res+' (not converged: the scores do not add up)'
 
 # %% ../../nbs/06_explain/02_record.ipynb #ea9d905f
 @patch
-def __repr__(self:Attribution): return f'{self.caption()}\n' + ' '.join(f'{t!r}:{s:.3f}' for t,s in zip(self.tokens, self.scaled))
+def __repr__(self:Attribution):
+    scores = ' '.join(f'{t!r}:{s:.3f}' for t,s in zip(self.tokens, self.scaled))
+    return f'{self.caption()}\n{scores}'
 
 @patch
 def to_html(self:Attribution,
@@ -83,7 +96,8 @@ def to_html(self:Attribution,
 )->str: # HTML that needs no other file
     "The text, shaded"
     top = float(np.abs(self.scores).max(initial=0))
-    body = shaded_html(self.tokens, self.scaled, cmap, self.signed) if view=='tokens' else shaded_text(self.text, self.spans, self.scaled, cmap, self.signed)
+    if view=='tokens': body = shaded_html(self.tokens, self.scaled, cmap, self.signed)
+    else: body = shaded_text(self.text, self.spans, self.scaled, cmap, self.signed)
     return figure_html(self.caption(), body, top, cmap, self.signed, zip(self.tokens, self.scores))
 
 @patch
@@ -99,18 +113,24 @@ def regrouped(self:Attribution,
     scores, # a number for each piece
 )->Attribution: # with a row for each piece
     "The same record with other rows"
-    places = [merge_spans([spans[i] for i in g]) for g in groups]
-    toks = [self.text[slice(*s)] if s else ' '.join(tokens[i] for i in g) for s,g in zip(places, groups)]
-    new = dict(tokens=toks, ids=np.array([ids[g[-1]] for g in groups], dtype=np.int64), spans=places, scores=np.array(scores, dtype=np.float64))
-    return Attribution(**{**self.__dict__, **new, 'details':{**self.details, 'groups':[list(g) for g in groups]}})
+    places = [merge_spans([spans[i] for i in group]) for group in groups]
+    new = dict(
+        tokens=[self.text[slice(*s)] if s else ' '.join(tokens[i] for i in group) for s,group in zip(places, groups)],
+        ids=np.array([ids[group[-1]] for group in groups], dtype=np.int64),
+        scores=np.array(scores, dtype=np.float64),
+        spans=places,
+        details={**self.details, 'groups':[list(group) for group in groups]})
+    return Attribution(**{**self.__dict__, **new})
 
 @patch
 def merged(self:Attribution,
     groups:list, # a list of row numbers for each piece
 )->Attribution: # one score for each piece
     "The record of larger pieces: their scores are sums"
-    res,old = self.regrouped(self.tokens, self.spans, self.ids, groups, [self.scores[g].sum() for g in groups]),self.details.get('groups')
-    if old: res.details['groups'] = [[t for i in g for t in old[i]] for g in groups]
+    sums = [self.scores[group].sum() for group in groups]
+    res = self.regrouped(self.tokens, self.spans, self.ids, groups, sums)
+    old = self.details.get('groups') # tokens of the rows that there were
+    if old: res.details['groups'] = [[token for row in group for token in old[row]] for group in groups]
     return res
 
 # %% ../../nbs/06_explain/02_record.ipynb #82df0d7e
@@ -125,24 +145,27 @@ def sentences(self:Attribution)->Attribution: # a score for each sentence of the
     return self.merged(sentence_groups(self.tokens, self.spans))
 
 # %% ../../nbs/06_explain/02_record.ipynb #ad7f9c45
-_not_saved = ('seconds',)
-
 @patch
 def to_json(self:Attribution)->str: # text
     "The record as JSON, without the time it took"
-    d = {k:v.tolist() if isinstance(v, np.ndarray) else v for k,v in self.__dict__.items() if k not in _not_saved}
-    return json.dumps(dict(format='textnb.attribution', version=1, **d), ensure_ascii=True)
+    fields = {k:v.tolist() if isinstance(v, np.ndarray) else v for k,v in self.__dict__.items() if k!='seconds'}
+    return json.dumps(dict(format='textnb.attribution', version=1, **fields), ensure_ascii=True)
 
 @patch(cls_method=True)
 def from_json(cls:Attribution,
     s:str, # what `to_json` gave
 )->Attribution: # an equal record
-    "Read a record back"
+    "Read a record back; raises a ValueError if `s` is none, or one of a newer version"
     d = json.loads(s)
-    if not isinstance(d, dict) or d.pop('format', None)!='textnb.attribution': raise ValueError(f"this is no attribution: {s[:40]!r}")
-    if d.pop('version')!=1: raise ValueError('this attribution was written by a newer version of textnb: update textnb to read it')
-    arrays = dict(ids=np.array(d['ids'], dtype=np.int64), scores=np.array(d['scores'], dtype=np.float64), probs=np.array(d['probs'], dtype=np.float64))
-    return cls(**{**d, **arrays, 'spans':[o and tuple(o) for o in d['spans']]})
+    if not isinstance(d, dict) or d.pop('format', None)!='textnb.attribution':
+        raise ValueError(f'this is no attribution: {s[:40]!r}')
+    if d.pop('version')!=1:
+        raise ValueError('this attribution was written by a newer version of textnb: update textnb to read it')
+    d['ids'] = np.array(d['ids'], dtype=np.int64)
+    d['scores'] = np.array(d['scores'], dtype=np.float64)
+    d['probs'] = np.array(d['probs'], dtype=np.float64)
+    d['spans'] = [span and tuple(span) for span in d['spans']]
+    return cls(**d)
 
 @patch
 def __eq__(self:Attribution, o): return isinstance(o, Attribution) and self.to_json()==o.to_json()
@@ -156,9 +179,11 @@ def to_csv(self:Attribution)->str: # text, a row for each token
     f = io.StringIO()
     out = csv.writer(f, lineterminator='\n')
     out.writerow(['token','start','end','score','scaled'])
-    for t,s,a,b in zip(self.tokens, self.spans, self.scores, self.scaled): out.writerow([t, *(s or ('','')), repr(float(a)), repr(float(b))])
+    for token,span,score,scaled in zip(self.tokens, self.spans, self.scores, self.scaled):
+        out.writerow([token, *(span or ('','')), repr(float(score)), repr(float(scaled))])
     return f.getvalue()
 
+# %% ../../nbs/06_explain/02_record.ipynb #9bfd88bd
 @patch
 def to_png(self:Attribution,
     path, # file to write
@@ -166,7 +191,8 @@ def to_png(self:Attribution,
     width:int=80, # characters of a line
 ):
     "Draw the shaded text to the file `path`, the same bytes each time"
-    with atomic_write(path) as f: f.write(shaded_png(self.tokens, self.scaled, self.caption(), cmap, self.signed, width))
+    picture = shaded_png(self.tokens, self.scaled, self.caption(), cmap, self.signed, width)
+    with atomic_write(path) as f: f.write(picture)
 
 @patch
 def to_latex(self:Attribution,
