@@ -13,7 +13,7 @@ import torch, torch.nn.functional as F
 from torch import nn,Tensor
 
 from .attribution import register_method
-from .question import _check_finite, scores_of, word_vectors
+from .question import scores_of, word_vectors
 from ..learn import encoder_of
 from .relevance import _lrp as _recurrent, _scale_shift, cannot_unroll, damp
 from ..models import (AWD_LSTM, MultiBatchEncoder, SequentialRNN, BatchNorm1d, LinearDecoder,
@@ -162,8 +162,7 @@ def _lrp(q,
         if to_weights is not None: raise ValueError(f'to_weights={to_weights} is for models with attention: leave it out')
         return _recurrent(q, eps)
     def target(scores):
-        _check_finite(q.model, scores)
-        q.__dict__.setdefault('output', scores.detach())
+        q.note_output(scores)
         return q.of(scores)
     r,_,rest = attention_lrp(q.model, q.ids, target, eps, .5 if to_weights is None else to_weights)
     return r,dict(baseline='nothing', base_value=0., details=dict(eps=eps, **rest))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd, torch
 
-from .question import _check_finite, _class_number, class_names, grad_wrt_words, Question
+from .question import check_finite, class_names, class_number, grad_wrt_words, Question
 from ..write import banned_ids, decode_spec_tokens, next_step, prompt_ids, read_prompt
 from ..write.generate import _begins, _has_parts
 from ..learn import eval_mode, LanguageLearner, load_learner
@@ -161,7 +161,7 @@ def weigh_edits(
     "Predict all edited texts in one batch, and note what each changes"
     probs = _classifier(learn).predict_texts([text, *[o.text for o in edits]]).double().numpy()
     names = class_names(learn, probs.shape[1])
-    k = int(probs[0].argmax()) if class_id is None else _class_number(learn, class_id, len(names))
+    k = int(probs[0].argmax()) if class_id is None else class_number(learn, class_id, len(names))
     for o,p in zip(edits, probs[1:]):
         o.target,o.p,o.delta,o.pred,o.probs = names[k],float(p[k]),float(p[k]-probs[0,k]),names[int(p.argmax())],p.tolist()
     return edits
@@ -224,7 +224,7 @@ def lm_words(
     glued = start>0 and not text[start-1].isspace()
     with eval_mode(lm.model), torch.inference_mode():
         logits,state = _read_side(lm, text, start, end, marks)
-        _check_finite(lm.model, logits)
+        check_finite(lm.model, logits)
         p,ok = logits[0].cpu().double().softmax(-1),_word_ids(v, None if not parts or lm.data.backwards else not glued)
         p,ids = p[:len(ok)].where(ok, -1.).topk(min(k, int(ok.sum())))
         words,p = _whole_words(lm, ids, p, state) if parts else ([v.itos[i] for i in ids],p.tolist())
@@ -274,7 +274,7 @@ def hotflip(
     k:int=10, # how many proposals
     class_id=None, # the class to look at; default the predicted one
     more:bool=False, # look for what raises the class, rather than what lowers it?
-    target:str='margin', # the number whose change is estimated: one of `targets`
+    target:str='margin', # the number whose change is estimated: one of `target_kinds`
 )->list: # a `Proposal` each, the largest estimate first; not yet weighed
     "Exchanges of one token that change the prediction most, by the gradient's estimate"
     _check_count(k)
@@ -307,7 +307,7 @@ def propose(
     _check_count(k)
     if how not in HOWS: raise ValueError(f"no adviser {how!r}: there are {', '.join(HOWS)}")
     at,lm = place_of(_classifier(learn).data, text, where),open_lm(lm) if how=='lm' else None
-    if class_id is not None: class_id = _class_number(learn, class_id, learn.data.c)
+    if class_id is not None: class_id = class_number(learn, class_id, learn.data.c)
     edits = hotflip(learn, text, at.num, k, class_id, more) if how=='hotflip' else _by_lm(learn, text, at, lm, k) if how=='lm' else _removals(learn, text, at)
     return weigh_edits(learn, text, edits, class_id)
 
@@ -329,7 +329,7 @@ def flip_class(
 )->list: # a `Proposal` for each edit, in order; the last one's `pred` says whether the class was left
     "Edit `text`, each time where it lowers the class most, until another class is predicted"
     res,c = [],_classifier(learn).data.c
-    class_id = int(learn.predict_texts([text])[0].argmax()) if class_id is None else _class_number(learn, class_id, c)
+    class_id = int(learn.predict_texts([text])[0].argmax()) if class_id is None else class_number(learn, class_id, c)
     while len(res)<max_edits and (not res or res[-1].pred==res[-1].target):
         edits = hotflip(learn, text, None, k, class_id)
         at = [o for o in places(learn.data, text) if any(o.start<=e.start<o.end for e in edits)]

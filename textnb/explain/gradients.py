@@ -1,4 +1,4 @@
-"""Which words did the model look at? One question, one record, and the gradients that answer it
+"""How much would the number that is explained change if the vector of a word moved a little?
 
 Docs: https://textnb.github.io/textnb/06_explain/gradients.html.md"""
 
@@ -8,21 +8,22 @@ Docs: https://textnb.github.io/textnb/06_explain/gradients.html.md"""
 __all__ = []
 
 # %% ../../nbs/06_explain/05_gradients.ipynb #150d703a
+from dataclasses import dataclass
+
 import numpy as np, torch
 
 from .attribution import *
 from .question import *
-from .question import _check_finite
 from ..learn import eval_mode
 
 # %% ../../nbs/06_explain/05_gradients.ipynb #b7b7ea07
 def _at_text(q, reduce):
-    "The reduced gradient at the text itself; the forward pass also gives the prediction, if nobody asked for it before"
-    with eval_mode(q.model), torch.inference_mode(False), torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
+    "The gradient at the text itself, reduced to a number for each word"
+    without_cudnn = torch.backends.cudnn.flags(enabled=False)
+    with eval_mode(q.model), torch.inference_mode(False), torch.enable_grad(), without_cudnn:
         emb = q.vectors.clone().requires_grad_()
         scores = scores_of(q.model, emb[None])
-        _check_finite(q.model, scores)
-        q.__dict__.setdefault('output', scores[0].detach())
+        q.note_output(scores[0])
         return reduce(torch.autograd.grad(q.of(scores).sum(), emb)[0]).double()
 
 # %% ../../nbs/06_explain/05_gradients.ipynb #713b6cbe
@@ -36,20 +37,74 @@ def _grad_norm(q): return _at_text(q, lambda g: g.norm(dim=-1))
 def _grad_x_input(q): return _at_text(q, lambda g: (g*q.vectors).sum(-1))
 
 # %% ../../nbs/06_explain/05_gradients.ipynb #8f737fff
-_gauss = np.polynomial.legendre.leggauss(4)
+_points,_weights = np.polynomial.legendre.leggauss(4) # on the line from -1 to 1
+_points,_weights = (_points+1)/2,_weights/2 # on that from 0 to 1
 
-def _along(q, x, b, lo, hi, values):
-    "Integrated gradients over the pieces of the line from `lo` to `hi` (p,): scores (p, sl), and by how much they miss"
-    lo,hi = np.array(lo),np.array(hi)
-    at = torch.from_numpy((lo[:,None]+(hi-lo)[:,None]*(_gauss[0]+1)/2).flatten()).to(x)
-    parts = q.grad(lambda c: b+at[c,None,None]*(x-b), lambda g: (g*(x-b)).sum(-1), len(at)).cpu().numpy().reshape(len(lo), 4, -1)
-    ends = [e for e in dict.fromkeys((*lo,*hi)) if e not in values]
-    new = torch.tensor(ends).to(x)
-    if ends: values.update(zip(ends, q.of_vectors(lambda c: b+new[c,None,None]*(x-b), len(ends))))
-    a = np.einsum('pms,m,p->ps', parts, _gauss[1]/2, hi-lo)
-    return [(abs(s.sum()-(values[h]-values[l])),l,h,s) for s,l,h in zip(a, lo, hi)]
+@dataclass
+class _Piece:
+    start:float # its ends, from 0 at the baseline to 1 at the text
+    end:float
+    scores:np.ndarray # (sl,) what each word brings in on this piece
+    miss:float # by how much their sum misses the difference of the values at the ends
+
+class _Line:
+    "The straight line from the vectors `b` to the text of `q`"
+    def __init__(self, q, b):
+        self.q,self.b = q,b.expand_as(q.vectors)
+        self.values = {} # place on the line -> the number that is explained
+    def at(self, places):
+        "A function of a slice that makes the word vectors at `places`"
+        x,b = self.q.vectors,self.b
+        places = torch.from_numpy(np.asarray(places, dtype=np.float64)).to(x)
+        return lambda chunk: b+places[chunk,None,None]*(x-b)
+    def note_values(self, places):
+        "Work out the numbers at `places`; the last one, 1, is the text itself, and brings the prediction along"
+        scores = self.q.raw_of_vectors(self.at(places), len(places))
+        self.q.note_output(scores[-1])
+        self.values = dict(zip(places, self.q.of(scores).cpu().numpy()))
+        self.values[1.] = self.q.value
+    def difference(self): return self.values[1.]-self.values[0.]
+    def bound(self, tol): return max(1e-3, tol*abs(self.difference()))
+
+# %% ../../nbs/06_explain/05_gradients.ipynb #9e3d1e7e
+def _integrated_pieces(line, starts, ends):
+    "Integrate over the pieces of the `line` from `starts` to `ends`, as many points as there are in one go"
+    starts,ends = np.array(starts),np.array(ends)
+    widths = ends-starts
+    places = (starts[:,None]+widths[:,None]*_points).flatten()
+    way = line.q.vectors-line.b
+    grads = line.q.grad(line.at(places), lambda g: (g*way).sum(-1), len(places)).cpu().numpy()
+    scores = np.einsum('pms,m,p->ps', grads.reshape(len(starts), len(_points), -1), _weights, widths)
+    new = [e for e in dict.fromkeys((*starts,*ends)) if e not in line.values]
+    if new: line.values.update(zip(new, line.q.of_vectors(line.at(new), len(new))))
+    def miss(start, end, s): return abs(s.sum()-(line.values[end]-line.values[start]))
+    return [_Piece(start, end, s, miss(start, end, s)) for start,end,s in zip(starts, ends, scores)]
+
+def _halved(line, pieces):
+    "The halves of `pieces`, integrated"
+    starts,ends = [],[]
+    for p in pieces:
+        middle = (p.start+p.end)/2
+        starts += [p.start,middle]
+        ends += [middle,p.end]
+    return _integrated_pieces(line, starts, ends)
 
 # %% ../../nbs/06_explain/05_gradients.ipynb #1f072d1e
+def _adaptive(line, n, tol, max_steps):
+    "Integrate `n` pieces of the `line`, halve those that miss most until it adds up: pieces, and points that it took"
+    ends = np.arange(n+1)/n
+    line.note_values(ends)
+    bound = line.bound(tol)
+    pieces = _integrated_pieces(line, ends[:-1], ends[1:])
+    spent = 4*n
+    while sum(p.miss for p in pieces)>bound and spent+8<=max_steps:
+        pieces.sort(key=lambda p: -p.miss)
+        bad = sum(bool(p.miss>bound/len(pieces)) for p in pieces)
+        k = min(bad, (max_steps-spent)//8)
+        pieces = pieces[k:]+_halved(line, pieces[:k])
+        spent += 8*k
+    return pieces,spent
+
 @register_method('integrated gradients', signed=True, aliases=('ig',))
 def _integrated(q,
     baseline:str='zero', # one of `baselines`
@@ -58,30 +113,20 @@ def _integrated(q,
     tol:float=.01, # tolerated share of f(x)-f(b)
 ):
     "Integrated gradients along the straight line from `baseline`"
-    x,b,p = q.vectors,q.base(baseline).expand_as(q.vectors),max(1, steps//4)
-    ends = np.arange(p+1)/p
-    at = torch.from_numpy(ends).to(x)
-    scores = q.raw_of_vectors(lambda c: b+at[c,None,None]*(x-b), p+1)
-    if 'output' not in q.__dict__: _check_finite(q.model, scores)
-    q.__dict__.setdefault('output', scores[-1])
-    values = {**dict(zip(ends, q.of(scores).cpu().numpy())), 1.:q.value}
-    pieces,n = _along(q, x, b, ends[:-1], ends[1:], values),4*p
-    bound = max(1e-3, tol*abs(values[1.]-values[0.]))
-    while sum(o[0] for o in pieces)>bound and n+8<=max_steps:
-        pieces.sort(key=lambda o: -o[0])
-        k = min(int(sum(o[0]>bound/len(pieces) for o in pieces)), (max_steps-n)//8)
-        halves = [e for _,l,h,_ in pieces[:k] for e in ((l,(l+h)/2),((l+h)/2,h))]
-        pieces,n = pieces[k:]+_along(q, x, b, *zip(*halves), values),n+8*k
-    a = sum(o[3] for o in pieces)
-    converged = abs(a.sum()-(values[1.]-values[0.]))<=bound
-    return a,dict(baseline=baseline, base_value=values[0.], converged=bool(converged), details=dict(steps=n))
+    line = _Line(q, q.base(baseline))
+    pieces,spent = _adaptive(line, max(1, steps//4), tol, max_steps)
+    scores = sum(p.scores for p in pieces)
+    converged = bool(abs(scores.sum()-line.difference())<=line.bound(tol))
+    return scores,dict(baseline=baseline, base_value=line.values[0.], converged=converged, details=dict(steps=spent))
 
 # %% ../../nbs/06_explain/05_gradients.ipynb #93d68ac1
 def _smoothed(q, reduce, samples, noise, seed):
     "Mean over noisy copies of the word vectors"
-    x,gen = q.vectors,torch.Generator().manual_seed(seed)
-    eps = torch.randn(samples, *x.shape, generator=gen).to(x)*(noise*(x.amax()-x.amin()))
-    return q.grad(lambda c: x+eps[c], reduce, samples).mean(0),dict(details=dict(samples=samples, noise=noise, seed=seed))
+    x = q.vectors
+    gen = torch.Generator().manual_seed(seed)
+    moves = torch.randn(samples, *x.shape, generator=gen).to(x)*(noise*(x.amax()-x.amin()))
+    scores = q.grad(lambda chunk: x+moves[chunk], reduce, samples).mean(0)
+    return scores,dict(details=dict(samples=samples, noise=noise, seed=seed))
 
 @register_method('smoothgrad', signed=True)
 def _smoothgrad(q,

@@ -16,10 +16,10 @@ import numpy as np, torch
 from fastcore.basics import patch
 from torch import nn
 
+from ..base import check_text
 from .attribution import *
 from .question import *
 from .record import *
-from .attribution import _check_text, _options, _record, long_text
 from .relevance import *
 from .relevance import _before
 from .running import *
@@ -183,16 +183,14 @@ class LiveQuestion(Question):
         reader:Reader, # of the learner's model
         *args, # as for `Question`
     ):
-        self.reader,self.reused = reader,0
-        super().__init__(*args)
-    def raw_of_ids(self,
-        arrs:list, # arrays of ids, in the order in which the model reads
-    )->torch.Tensor: # (n, classes) scores
-        "The model's scores: of the text itself from the cache"
-        if len(arrs)!=1 or arrs[0] is not self.ids: return super().raw_of_ids(arrs)
-        self.reused = self.reader.read(self.ids)
+        super().__init__(*args, wait=True)
+        self.reader = reader
+        self.reused = reader.read(self.ids)
+        self.check_classes()
+    def own_scores(self)->torch.Tensor: # (classes,)
+        "The model's scores of the text, from the cache"
         head = self.reader.unrolled.head
-        return head.scores(head.pool(self.reader.states))[None]
+        return head.scores(head.pool(self.reader.states))
 
 # %% ../../nbs/06_explain/10_live.ipynb #83429499
 def _live_lrp(q, eps=0.):
@@ -252,12 +250,13 @@ class LiveText:
 # %% ../../nbs/06_explain/10_live.ipynb #4cd21510
 def _answer(q, name, start, by, options):
     "The record of the method `name` for the question `q`"
-    m,live = attribution_methods[name],isinstance(q, LiveQuestion)
-    q.cut(by or ('sentence' if m.pieces and len(q.ids)>long_text else 'token'))
+    live = isinstance(q, LiveQuestion)
+    q.cut(by or usual_pieces(name, len(q.ids)))
     fast = live_methods.get(name) if live and q.groups is None else None
     if fast and not set(options)<=set(inspect.signature(fast).parameters): fast = None
-    scores = (fast or m.fn)(q, **_options(name, m.fn, options))
-    return _record(q, name, m, *(scores if isinstance(scores, tuple) else (scores,{})), start)
+    a = attribution_of(q, name, options, fast)
+    a.seconds = time.perf_counter()-start
+    return a
 
 @patch
 def _running(self:LiveText, q):
@@ -280,7 +279,7 @@ def update(self:LiveText,
 )->LiveRecord: # prediction, running prediction and attribution
     "Read what is new in `text`, and explain it"
     start,learn = time.perf_counter(),self.learn
-    _check_text(text)
+    check_text(text, columns=True)
     name = method_named(learn, method or ('lrp' if 'lrp' in methods_of(learn) else 'gradient x input'))
     ask = (learn, text, class_id, target or attribution_methods[name].target, contrast)
     why = self.why or (f'the text has more than {self.max_tokens} tokens' if len(learn.data.encode(text))>self.max_tokens else None)

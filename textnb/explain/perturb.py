@@ -11,24 +11,11 @@ __all__ = ['shapley', 'zoom']
 from itertools import combinations
 from math import factorial
 
-import numpy as np, torch
-from fastcore.basics import patch
+import numpy as np
 
 from .attribution import *
 from .question import *
 from .record import *
-
-# %% ../../nbs/06_explain/06_perturb.ipynb #da1ec93d
-@patch
-def of_kept(self:Question,
-    keep:np.ndarray, # (n, sl) bool: which tokens of `ids` stay
-    baseline:str='delete', # what becomes of the others: 'delete', or one of `baselines`
-)->np.ndarray: # (n,)
-    "The number that is explained, of the text with only some of its tokens"
-    keep = np.asarray(keep, dtype=bool)
-    if baseline=='delete': return self.of_ids([self.ids[k] for k in keep])
-    x,b,there = self.vectors,self.base(baseline),torch.from_numpy(keep).to(self.enc.encoder.weight.device)
-    return self.of_vectors(lambda c: torch.where(there[c][...,None], x, b), len(keep))
 
 # %% ../../nbs/06_explain/06_perturb.ipynb #6cd260a8
 def _kept(q, units, there):
@@ -157,15 +144,6 @@ def _inside(q, parts, f_without, baseline, samples, seed):
         return q.of_kept(keep, baseline)
     return shapley(value, len(parts), q.value, f_without, samples, seed)
 
-@patch
-def question(self:Attribution,
-    learn, # the learner it was made with
-)->Question: # the same one
-    "The question that this record answers"
-    q = Question(learn, self.text, self.target, self.target_kind, self.rival_name)
-    if not np.isclose(q.value, self.value, rtol=1e-3, atol=1e-3): raise ValueError(f"this record is of another model: it explains {self.value:.3f}, and this model gives {q.value:.3f}")
-    return q
-
 # %% ../../nbs/06_explain/06_perturb.ipynb #368be8ea
 def zoom(
     learn, # the learner that `a` was made with
@@ -178,7 +156,7 @@ def zoom(
     groups = a.details.get('groups')
     if groups is None: raise ValueError("this record has tokens already: zoom opens one that was made with by='sentence' or by='word'")
     top = np.argsort(-np.abs(a.scores), kind='stable')[:units] if isinstance(units, int) else units
-    q,fine,kind = a.question(learn),None,a.target_kind if a.rival_name is None else None
+    q,fine,kind = question_of(learn, a),None,a.target_kind if a.rival_name is None else None
     if not attribution_methods[a.method].pieces: fine = attribute(learn, a.text, a.method, a.target, kind, a.rival_name, **a.details.get('options', {})).scores
     rows,scores = [],[]
     for i,g in enumerate(groups):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 
-from .question import _check_finite
+from .question import check_finite
 from ..write.generate import LanguageLearner
 from ..learn import eval_mode
 from .shading import figure_html, shaded_text
@@ -27,7 +27,7 @@ def _rows(model, ids, chunk, top):
     for i in range(0, len(ids)-1, chunk):
         end = min(i+chunk, len(ids)-1)
         out,state = model.step(x[:,i:end], state)
-        _check_finite(model, out)
+        check_finite(model, out)
         lp = out[0].double().log_softmax(-1)
         own,nats = lp.gather(1, x[0,i+1:end+1,None]),-(lp.exp()*lp.clamp(min=-1e4)).sum(1)
         row = -own[:,0]/np.log(2), (lp>own).sum(1)+1, nats/np.log(2), *lp.topk(min(top, lp.shape[1]))
