@@ -262,7 +262,7 @@ def _answer(q, name, start, by, options):
 def _running(self:LiveText, q):
     "The prediction after each token"
     if isinstance(q, LiveQuestion): scores = q.reader.unrolled.head.prefix_scores(q.reader.states)
-    elif 'running difference' in methods_of(self.learn): scores = q.running()
+    elif 'running difference' in methods_of(self.learn): scores = running_scores(q)
     else: return None
     return self.learn.activation(scores).double().cpu().numpy()
 
