@@ -15,7 +15,7 @@ from torch import nn,Tensor
 from .attribution import register_method
 from .question import scores_of, word_vectors
 from ..learn import encoder_of
-from .relevance import _lrp as _recurrent, _scale_shift, cannot_unroll, damp
+from .relevance import cannot_unroll, damp, recurrent_lrp, scale_shift
 from ..models import (AWD_LSTM, MultiBatchEncoder, SequentialRNN, BatchNorm1d, LinearDecoder,
     PoolingLinearClassifier, RNNDropout, WideLinear, attention_weights, DecoderLayer, future, GeLU,
     MultiHeadAttention, PositionalEncoding, Residual, Swish, Transformer, MultiHeadRelativeAttention,
@@ -132,7 +132,7 @@ def _biases(view):
     "Each bias with what it brings in; that of a batch norm has its running mean in it"
     for m in view.modules():
         for b in (m._parameters.get(k) for k in _constants):
-            if b is not None: yield b, (_scale_shift(m)[1] if isinstance(m, nn.BatchNorm1d) else b).detach()
+            if b is not None: yield b, (scale_shift(m)[1] if isinstance(m, nn.BatchNorm1d) else b).detach()
 
 def attention_lrp(
     model:nn.Module, # classifier or language model with a Transformer or a Transformer-XL
@@ -160,7 +160,7 @@ def _lrp(q,
     "Layer-wise relevance propagation, through recurrent layers or through attention"
     if isinstance(q.enc, AWD_LSTM):
         if to_weights is not None: raise ValueError(f'to_weights={to_weights} is for models with attention: leave it out')
-        return _recurrent(q, eps)
+        return recurrent_lrp(q, eps)
     def target(scores):
         q.note_output(scores)
         return q.of(scores)

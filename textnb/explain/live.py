@@ -21,7 +21,6 @@ from .attribution import *
 from .question import *
 from .record import *
 from .relevance import *
-from .relevance import _before
 from .running import *
 
 # %% ../../nbs/06_explain/10_live.ipynb #d92276d4
@@ -47,7 +46,7 @@ def states(self:LSTMSteps,
 )->list: # h and c, each (n, units)
     "The state before each token of the text"
     self.complete(trace, n)
-    return [_before(trace.h, n), _before(trace.c, n)]
+    return [rows_before(trace.h, n), rows_before(trace.c, n)]
 
 def _product(w, rows):
     "The function h -> h@w.t(), made for about `rows` rows"
@@ -80,7 +79,7 @@ def states(self:QRNNSteps,
     n:int, # its tokens
 )->list: # the input before and c
     "The state before each token of the text"
-    return [_before(trace.x, n), _before(trace.c, n)]
+    return [rows_before(trace.x, n), rows_before(trace.c, n)]
 
 @patch
 def steps(self:QRNNSteps,
