@@ -37,7 +37,10 @@ from .write.generate import *
 from .learn.ensemble import *
 from .text.spans import sentence_groups,token_spans,word_groups
 from .explain.shading import *
+from .explain.record import *
+from .explain.question import *
 from .explain.attribution import *
+from .explain.gradients import *
 from .explain.perturb import *
 from .explain.running import *
 from .explain.relevance import lrp
