@@ -52,8 +52,8 @@ def _spec(cb):
     "Name, arguments and state of a callback, as `pack` and JSON can hold them"
     try:
         ts = {}
-        json.dumps(pack(cb._spec, ts, ''))
-        kwargs = None if ts else pack(cb._spec, ts, '')
+        json.dumps(pack(cb.arguments, ts, ''))
+        kwargs = None if ts else pack(cb.arguments, ts, '')
     except TypeError: kwargs = None
     return dict(name=cb.name, kwargs=kwargs, state=cb.get_state())
 
@@ -143,4 +143,4 @@ def resume(self:Learner,
         for cb,state in pairs: cb.set_state(state)
         if hasattr(self.model, 'state'): self.model.state = to_device(fit['state'], self.device)
         set_rng_state(meta['rng'])
-    self._fit(fit['n_epochs'], fit['stop_epoch'], fit['epoch'], [*(callbacks or []), *new], fit['next_batch'], restore)
+    self.run_epochs(fit['n_epochs'], fit['stop_epoch'], fit['epoch'], [*(callbacks or []), *new], fit['next_batch'], restore)

@@ -60,9 +60,9 @@ def lr_find(self:Learner,
     if self.opt is None: self.create_opt(0.)
     with self.preserved(), self.added_cbs():
         self.callbacks = [cb for cb in self.callbacks if cb.in_lr_find]
-        self._ready(start_lr, wd)
+        self.prepare_fit(start_lr, wd)
         self.with_valid = False
-        self._fit(-(-num_it//max(1, len(self.data.train_dl))), callbacks=[finder])
+        self.run_epochs(-(-num_it//max(1, len(self.data.train_dl))), callbacks=[finder])
     return suggest_lr(self.recorder.lrs, self.recorder.losses)
 
 # %% ../../nbs/02_train/12_finder.ipynb #f1168d43

@@ -36,7 +36,7 @@ def output_shapes(self:Learner)->dict: # name of a module -> shape, as text
     def hook(name): return lambda m,args,out: shapes.update({name:shapes.get(name, _first_tensor(out))})
     hooks = [m.register_forward_hook(hook(n)) for n,m in self.model.named_modules() if list(m.parameters(recurse=False))]
     try:
-        with self.evaluating(): self._forward(to_device(_some_rows(next(iter(dl))[0], 2), self.device))
+        with self.evaluating(): self.model_output(to_device(_some_rows(next(iter(dl))[0], 2), self.device))
     finally:
         for h in hooks: h.remove()
     def sizes(t): return ', '.join('bs' if i==0 and n==2 else str(n) for i,n in enumerate(t.shape))

@@ -1,4 +1,4 @@
-"""How a fit runs
+"""How a fit runs: epochs, batches, validation, and every way to end it
 
 Docs: https://textnb.github.io/textnb/02_train/loop.html.md"""
 
@@ -7,8 +7,7 @@ Docs: https://textnb.github.io/textnb/02_train/loop.html.md"""
 # %% auto #0
 __all__ = ['TrainingLoop', 'preserve_training']
 
-# %% ../../nbs/02_train/07_loop.ipynb #cd16714b
-import math
+# %% ../../nbs/02_train/07_loop.ipynb #f20eec5b
 from contextlib import contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
@@ -45,41 +44,75 @@ class TrainingLoop(WithCallbacks, LayerGroups):
         add_time:bool=True, # a column with the time of each epoch?
         silent:bool=None, # no progress, no tables
     ):
-        self.data,self.opt_func = data,opt_func
-        self.metrics = list(metrics or []) if not callable(metrics) else [metrics]
-        self.true_wd,self.bn_wd,self.wd,self.train_bn,self.add_time = true_wd,bn_wd,wd,train_bn,add_time
+        self.data = data
         self.device = torch.device(getattr(data, 'device', None) or default_device())
         self.model = to_device(model, self.device)
         self.loss_func = loss_func or getattr(data, 'loss_func', None)
-        self.path,self.model_dir = Path(path or getattr(data, 'path', None) or '.'),model_dir
-        self.silent = getattr(defaults, 'silent', False) if silent is None else silent
-        self.opt,self.scaler,self.amp_dtype = None,None,None
-        self.epoch,self.n_epochs,self.batch_i,self.first_batch,self.epochs_done = 0,0,0,0,0
-        self.training,self.with_valid,self.exception,self.fit_args = False,True,None,{}
+        self.metrics = [metrics] if callable(metrics) else list(metrics or [])
+        self.path = Path(path or getattr(data, 'path', None) or '.')
+        self.model_dir = model_dir
+        self._init_optimizing(opt_func, true_wd, bn_wd, wd, train_bn)
+        self._init_position()
         self.split(layer_groups or [self.model])
+        self.add_time = add_time
+        self.silent = getattr(defaults, 'silent', False) if silent is None else silent
         self._init_callbacks(callbacks, callback_fns)
 
-    def _init_callbacks(self, callbacks, callback_fns):
-        self.recorder,self.callbacks = Recorder(),[]
-        self.add_cb(self.recorder)
-        if not self.silent: self.add_cb(ProgressBar())
-        for cb in callbacks or []: self.add_cb(cb)
-        for f in callback_fns or []: self.add_cb(f() if isinstance(getattr(f, 'func', f), type) else f(self))
+# %% ../../nbs/02_train/07_loop.ipynb #8a9c043d
+@patch
+def _init_optimizing(self:TrainingLoop, opt_func, true_wd, bn_wd, wd, train_bn):
+    self.opt = None # made by `create_opt`
+    self.opt_func = opt_func
+    self.true_wd = true_wd
+    self.bn_wd = bn_wd
+    self.wd = wd
+    self.train_bn = train_bn
+    self.amp_dtype = None # a 16-bit type while training in it
+    self.scaler = None # scales the loss in float16
 
-    def __repr__(self):
-        n = sum(p.numel() for p in self.model.parameters())
-        return f'{type(self).__name__}({type(self.model).__name__}, {n:,} parameters in {len(self.layer_groups)} groups, {len(self.callbacks)} callbacks)'
+# %% ../../nbs/02_train/07_loop.ipynb #c8a837ea
+@patch
+def _init_position(self:TrainingLoop):
+    self.epoch = 0 # of this fit
+    self.n_epochs = 0 # of this fit
+    self.epochs_done = 0 # of the learner's whole life
+    self.batch_i = 0 # of this epoch
+    self.first_batch = 0 # with which this epoch began
+    self.training = False # and not validating or idle
+    self.with_valid = True # validate after each epoch?
+    self.exception = None # that ended the fit
+
+# %% ../../nbs/02_train/07_loop.ipynb #f882f5c7
+@patch
+def _init_callbacks(self:TrainingLoop, callbacks, callback_fns):
+    self.recorder = self.add_cb(Recorder())
+    if not self.silent: self.add_cb(ProgressBar())
+    for cb in callbacks or []: self.add_cb(cb)
+    for make in callback_fns or []:
+        of_class = isinstance(getattr(make, 'func', make), type) # a class, or a `partial` of one
+        self.add_cb(make() if of_class else make(self))
+
+@patch
+def __repr__(self:TrainingLoop):
+    n = sum(p.numel() for p in self.model.parameters())
+    return (f'{type(self).__name__}({type(self.model).__name__}, {n:,} parameters in '
+        f'{len(self.layer_groups)} groups, {len(self.callbacks)} callbacks)')
 
 # %% ../../nbs/02_train/07_loop.ipynb #c05ef599
 @patch
-def _forward(self:TrainingLoop, xb):
+def model_output(self:TrainingLoop,
+    xb, # the input of the model, or a list of its inputs
+): # what the model returns
     "Output of the model for `xb`, in the precision chosen by `to_bf16` and its like while training"
     xs = xb if isinstance(xb, (list,tuple)) else (xb,)
-    amp = self.amp_dtype is not None and self.training
-    with torch.autocast(self.device.type, dtype=self.amp_dtype) if amp else nullcontext(): return self.model(*xs)
+    half = self.amp_dtype is not None and self.training
+    with torch.autocast(self.device.type, dtype=self.amp_dtype) if half else nullcontext():
+        return self.model(*xs)
 
 @patch
-def _backward(self:TrainingLoop): (self.loss_grad if self.scaler is None else self.scaler.scale(self.loss_grad)).backward()
+def _backward(self:TrainingLoop):
+    loss = self.loss_grad if self.scaler is None else self.scaler.scale(self.loss_grad)
+    loss.backward()
 
 @patch
 def _step(self:TrainingLoop):
@@ -92,11 +125,12 @@ def _step(self:TrainingLoop):
 @patch
 def _predict_and_step(self:TrainingLoop):
     self('before_batch')
-    self.output = self._forward(self.xb)
+    self.output = self.model_output(self.xb)
     self.pred = self.output[0] if isinstance(self.output, (list,tuple)) else self.output
     if self.pred.is_floating_point() and not isinstance(self.loss_func, FlatLoss): self.pred = self.pred.float()
     self('after_pred')
-    self.loss = self.loss_grad = self.loss_func(self.pred, self.yb)
+    self.loss = self.loss_func(self.pred, self.yb)
+    self.loss_grad = self.loss
     self('after_loss')
     if not self.training: return
     self._backward()
@@ -124,37 +158,43 @@ def preserve_training(
     was = [(m, m.training) for m in model.modules()]
     try: yield model
     finally:
-        for m,t in was: m.training = t
+        for m,training in was: m.training = training
 
 @patch
 @contextmanager
 def evaluating(self:TrainingLoop): # a context manager that gives the model
     "Evaluation mode: no dropout, no gradients, fresh recurrent state; everything is put back at the end"
-    m,training = self.model,self.training
-    state = getattr(m, 'state', None)
-    with preserve_training(m), preserve_rng(), full_float32(), torch.no_grad():
+    model = self.model
+    training = self.training
+    state = getattr(model, 'state', None)
+    with preserve_training(model), preserve_rng(), full_float32(), torch.no_grad():
         self.training = False
-        m.eval()
-        if hasattr(m, 'reset'): m.reset()
-        try: yield m
+        model.eval()
+        if hasattr(model, 'reset'): model.reset()
+        try: yield model
         finally:
             self.training = training
-            if hasattr(m, 'state'): m.state = state
+            if hasattr(model, 'state'): model.state = state
 
 # %% ../../nbs/02_train/07_loop.ipynb #0b34497d
 @patch
 def _validate(self:TrainingLoop, dl, metrics):
     "Loss and metrics over `dl`"
-    metrics,avg = [as_metric(m) for m in metrics],AvgMetric(lambda pred,targ: self.loss)
+    loss = AvgMetric(lambda pred,targ: self.loss)
+    metrics = [as_metric(m) for m in metrics]
     for m in metrics: m.reset()
     with self.evaluating():
-        self.loader,self.n_batches,self.first_batch,self.batches = dl,len(dl),0,dl
+        self.loader = dl
+        self.batches = dl # a callback may wrap it, in a progress bar for example
+        self.n_batches = len(dl)
+        self.first_batch = 0
         self('before_validate')
         for self.batch_i,b in enumerate(self.batches):
             if not self._one_batch(b): continue
-            for m in [avg,*metrics]: m.accumulate(self.pred, self.yb)
+            for m in [loss, *metrics]: m.accumulate(self.pred, self.yb)
         self('after_validate')
-    return [avg.value]+[v if getattr(v, 'ndim', 0) else float(v) for v in (m.value for m in metrics)]
+    values = [m.value for m in metrics]
+    return [loss.value]+[v if getattr(v, 'ndim', 0) else float(v) for v in values]
 
 @patch
 def validate(self:TrainingLoop,
@@ -162,30 +202,27 @@ def validate(self:TrainingLoop,
     metrics=None, # instead of the learner's own
     callbacks=None, # for this run only
 )->list: # the loss, then each metric
-    "Loss and metrics on `dl`"
+    "Loss and metrics on `dl`; raises a ValueError if there is nothing to validate on"
     dl = self.data.valid_dl if dl is None else dl
-    if dl is None or not len(dl): raise ValueError('there is no validation set: split one off, or give a loader, `validate(dl)`')
+    if dl is None or not len(dl):
+        raise ValueError('there is no validation set: split one off, or give a loader, `validate(dl)`')
     with self.added_cbs(callbacks): return self._validate(dl, self.metrics if metrics is None else metrics)
-
-# %% ../../nbs/02_train/07_loop.ipynb #589b09c3
-@patch
-@contextmanager
-def no_bar(self:TrainingLoop): # a context manager
-    "No progress and no tables for a while"
-    with self.added_cbs():
-        self.remove_cb(ProgressBar)
-        yield self
 
 # %% ../../nbs/02_train/07_loop.ipynb #aabea2db
 @patch
 def _train_epoch(self:TrainingLoop, first_batch=0, restore=None):
     dl = self.data.train_dl
-    if not len(dl): raise ValueError('the training loader has no batches: is the batch size larger than the data set (lower `bs`), or are there no data at all, '
-        'as in a learner that was exported? Build a learner on data, and load the weights.')
-    getattr(dl, 'set_epoch', lambda e: None)(self.epochs_done)
-    self.training,self.loader,self.n_batches,self.first_batch = True,dl,len(dl),first_batch
+    if not len(dl):
+        raise ValueError('the training loader has no batches: is the batch size larger than the data set (lower `bs`), '
+            'or are there no data at all, as in a learner that was exported? '
+            'Build a learner on data, and load the weights.')
+    if hasattr(dl, 'set_epoch'): dl.set_epoch(self.epochs_done)
+    self.training = True
     self.model.train()
-    self.batches = islice(dl, first_batch, None) if not hasattr(dl, 'iter_from') else dl.iter_from(first_batch)
+    self.loader = dl
+    self.n_batches = len(dl)
+    self.first_batch = first_batch
+    self.batches = dl.iter_from(first_batch) if hasattr(dl, 'iter_from') else islice(dl, first_batch, None)
     self('before_train')
     if restore: restore()
     for self.batch_i,b in enumerate(self.batches, first_batch): self._one_batch(b)
@@ -193,11 +230,11 @@ def _train_epoch(self:TrainingLoop, first_batch=0, restore=None):
     self('after_train')
 
 @patch
-def _one_epoch(self:TrainingLoop, **kw):
+def _one_epoch(self:TrainingLoop, **kwargs):
     self.val_values = []
     try:
         self('before_epoch')
-        self._train_epoch(**kw)
+        self._train_epoch(**kwargs)
         dl = getattr(self.data, 'valid_dl', None) if self.with_valid else None
         if dl is not None and len(dl): self.val_values = self._validate(dl, self.metrics)
     except CancelEpochException: self('on_cancel')
@@ -207,36 +244,53 @@ def _one_epoch(self:TrainingLoop, **kw):
 
 # %% ../../nbs/02_train/07_loop.ipynb #6cd08082
 @patch
-def _fit(self:TrainingLoop, n_epochs, stop=None, start_epoch=0, callbacks=None, first_batch=0, restore=None):
-    "Epochs from `start_epoch` to `stop` of `n_epochs`"
+def run_epochs(self:TrainingLoop,
+    n_epochs:int, # epochs of the whole training, of which this may be a part
+    stop:int=None, # the epoch to stop before; `n_epochs` by default
+    start_epoch:int=0, # the epoch to begin with
+    callbacks=None, # callbacks for this fit only
+    first_batch:int=0, # the batch of `start_epoch` to begin with
+    restore=None, # called just before that batch
+):
+    "Train from `start_epoch` to `stop`; raises a ValueError if there is no loss function"
     if self.loss_func is None: raise ValueError('no loss function: give `loss_func`')
-    self.n_epochs,self.stop_epoch,self.exception = n_epochs,n_epochs if stop is None else min(stop, n_epochs),None
+    self.n_epochs = n_epochs
+    self.stop_epoch = n_epochs if stop is None else min(stop, n_epochs)
+    self.exception = None
     with self.added_cbs(callbacks), preserve_training(self.model):
-        try:
-            self.opt.zero_grad()
-            self.epoch = start_epoch
-            self('before_fit')
-            for self.epoch in range(start_epoch, self.stop_epoch):
-                self._one_epoch(first_batch=first_batch, restore=restore)
-                first_batch,restore = 0,None
+        try: self._run_epochs(start_epoch, first_batch, restore)
         except CancelFitException: self('on_cancel')
-        except BaseException as e:
+        except BaseException as e: # Ctrl-C is one, too
             self.exception = e
             self('on_interrupt')
             raise
         finally: self._end_fit()
+
+# %% ../../nbs/02_train/07_loop.ipynb #01c3d3f2
+@patch
+def _run_epochs(self:TrainingLoop, start_epoch, first_batch, restore):
+    self.opt.zero_grad()
+    self.epoch = start_epoch
+    self('before_fit')
+    for self.epoch in range(start_epoch, self.stop_epoch):
+        self._one_epoch(first_batch=first_batch, restore=restore)
+        first_batch = 0
+        restore = None
 
 @patch
 def _end_fit(self:TrainingLoop):
     self.training = False
     self.opt.zero_grad()
     self('after_fit')
-    self.xb = self.yb = self.output = self.pred = self.loss_grad = self.batches = None
+    for name in ('xb','yb','output','pred','loss_grad','batches'): setattr(self, name, None)
 
 # %% ../../nbs/02_train/07_loop.ipynb #85409161
 @patch
-def _ready(self:TrainingLoop, lr, wd):
-    "An optimizer with these hyper-parameters, and the momentum that it began with"
+def prepare_fit(self:TrainingLoop,
+    lr, # as for `lr_range`
+    wd, # weight decay; None: the learner's own
+):
+    "Make the optimizer if there is none, and set its hyper-parameters"
     if self.opt is None: self.create_opt(lr, wd)
     self.set_hypers(lr=lr, mom=self.mom0, wd=self.wd if wd is None else wd)
 
@@ -248,5 +302,14 @@ def fit(self:TrainingLoop,
     callbacks=None, # callbacks for this fit only
 ):
     "Train for `epochs` with a constant learning rate"
-    self._ready(defaults.lr if lr is None else lr, wd)
-    self._fit(epochs, callbacks=callbacks)
+    self.prepare_fit(defaults.lr if lr is None else lr, wd)
+    self.run_epochs(epochs, callbacks=callbacks)
+
+# %% ../../nbs/02_train/07_loop.ipynb #519ab945
+@patch
+@contextmanager
+def no_bar(self:TrainingLoop): # a context manager
+    "No progress and no tables for a while"
+    with self.added_cbs():
+        self.remove_cb(ProgressBar)
+        yield self

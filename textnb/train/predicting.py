@@ -49,7 +49,7 @@ def iter_preds(self:Predicting,
         xb,yb = to_device(b, self.device)
         with self.evaluating() as m:
             if state is not None: m.state = state
-            out,state = self._forward(xb),getattr(m, 'state', None)
+            out,state = self.model_output(xb),getattr(m, 'state', None)
             pred = out[0] if isinstance(out, (list,tuple)) else out
             res = (f(pred.float()),yb)+((item_losses(self.loss_func, pred.float(), yb),) if with_loss else ())
         yield res

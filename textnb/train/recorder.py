@@ -1,4 +1,4 @@
-"""What happened in a fit: a table, and curves
+"""What happened in a fit: a table that grows, and curves
 
 Docs: https://textnb.github.io/textnb/02_train/recorder.html.md"""
 
@@ -24,7 +24,8 @@ def smooth(
     beta:float=0.98, # weight of the past
 )->list: # as long as `xs`
     "Moving average of `xs`, corrected for its start"
-    res,avg = [],0.
+    res = []
+    avg = 0.
     for i,x in enumerate(xs):
         avg = beta*avg+(1-beta)*x
         res.append(avg/(1-beta**(i+1)))
@@ -33,27 +34,38 @@ def smooth(
 # %% ../../nbs/02_train/05_recorder.ipynb #b7c2d6c1
 class Recorder(Callback):
     "Keeps losses, learning rates, momentums and metrics of the last fit"
-    order,state_attrs = -10,('raw_losses','lrs','moms','val_losses','metrics','rows')
+    order = -10
+    state_attrs = ('raw_losses','lrs','moms','val_losses','metrics','rows')
     def __init__(self): self._clear()
-    def _clear(self): self._losses,self.lrs,self.moms,self.val_losses,self.metrics,self.rows,self.names = [],[],[],[],[],[],[]
+
+    def _clear(self):
+        self._losses = [] # of each batch: numbers, and in the end perhaps tensors
+        self.lrs = [] # of each batch, of the last layer group
+        self.moms = [] # of each batch
+        self.val_losses = [] # of each epoch
+        self.metrics = [] # of each epoch, a list
+        self.rows = [] # of the table
+        self.names = [] # of its columns
 
     @property
-    def raw_losses(self)->list:
+    def raw_losses(self)->list: # training loss of each batch
         late = [o for o in self._losses if isinstance(o, Tensor)]
         if late: self._losses[-len(late):] = torch.stack(late).tolist()
         return self._losses
     @raw_losses.setter
     def raw_losses(self, xs): self._losses = list(xs)
+
     @property
-    def losses(self)->list: return smooth(self.raw_losses)
+    def losses(self)->list: # the same, smoothed
+        return smooth(self.raw_losses)
 
 # %% ../../nbs/02_train/05_recorder.ipynb #a92e5114
 @patch
 def before_fit(self:Recorder):
     "Begin a new record"
     self._clear()
-    timed = self.learn.add_time and not os.environ.get('IN_TEST')
-    self.names = ['epoch','train_loss','valid_loss']+[as_metric(m).name for m in self.learn.metrics]+['time']*timed
+    self.names = ['epoch','train_loss','valid_loss', *(as_metric(m).name for m in self.learn.metrics)]
+    if self.learn.add_time and not os.environ.get('IN_TEST'): self.names.append('time')
     self.start = time.perf_counter()
 
 @patch
@@ -66,69 +78,140 @@ def after_batch(self:Recorder):
     loss = self.learn.loss.detach()
     self._losses.append(loss.item() if loss.device.type=='cpu' else loss)
     self.lrs.append(self.learn.opt.param_groups[-1]['lr'])
-    self.moms.append(self.learn._get_mom())
+    self.moms.append(self.learn.momentum)
 
 # %% ../../nbs/02_train/05_recorder.ipynb #0f01c0f7
 @patch
 def after_epoch(self:Recorder):
     "Add the row of the epoch"
-    v = self.learn.val_values
-    if v:
-        self.val_losses.append(v[0])
-        self.metrics.append(v[1:])
+    values = self.learn.val_values
+    if values:
+        self.val_losses.append(values[0])
+        self.metrics.append(values[1:])
     loss = self.losses[-1] if self._losses else math.nan
-    s = time.perf_counter()-self.start
-    row = [self.learn.epoch,loss]+(v or [None]*(1+len(self.learn.metrics)))
-    self.rows.append(row+[f'{int(s)//60:02d}:{int(s)%60:02d}']*(self.names[-1]=='time'))
-
-# %% ../../nbs/02_train/05_recorder.ipynb #d9ec04f8
-def _fmt(o):
-    if isinstance(o, Tensor): return str(np.round(o.tolist(), 4).tolist())
-    return '' if o is None else f'{o:.6f}' if isinstance(o, float) else str(o)
+    row = [self.learn.epoch, loss, *(values or [None]*(1+len(self.learn.metrics)))]
+    if self.names[-1]=='time':
+        minutes,seconds = divmod(int(time.perf_counter()-self.start), 60)
+        row.append(f'{minutes:02d}:{seconds:02d}')
+    self.rows.append(row)
 
 @patch(as_prop=True)
 def values(self:Recorder)->dict: # name -> value, of the last epoch
-    "The last row by name"
+    "The last row by name, which is what early stopping looks at"
     return dict(zip(self.names, self.rows[-1])) if self.rows else {}
+
+# %% ../../nbs/02_train/05_recorder.ipynb #d9ec04f8
+def _fmt(o):
+    "A cell of the table as text"
+    if o is None: return ''
+    if isinstance(o, Tensor): return str(np.round(o.tolist(), 4).tolist())
+    return f'{o:.6f}' if isinstance(o, float) else str(o)
 
 @patch(as_prop=True)
 def cells(self:Recorder)->list: # rows of strings
     "The table, formatted"
-    return [[_fmt(o) for o in r] for r in self.rows]
+    return [[_fmt(o) for o in row] for row in self.rows]
 
-# %% ../../nbs/02_train/05_recorder.ipynb #b0c52a7a
+# %% ../../nbs/02_train/05_recorder.ipynb #5bd43ed8
 @patch
-def _line(self:Recorder, row): return '  '.join(f'{o:<{max(len(n),8)}}' for n,o in zip(self.names, row)).rstrip()
+def _line(self:Recorder, row):
+    "A row of strings under the names of the columns"
+    return '  '.join(f'{o:<{max(len(n),8)}}' for n,o in zip(self.names, row)).rstrip()
 
 @patch
 def _repr_html_(self:Recorder): return html_table(self.names, self.cells)
 
 @patch
-def __repr__(self:Recorder): return '\n'.join([self._line(self.names)]+[self._line(r) for r in self.cells])
+def __repr__(self:Recorder): return '\n'.join(self._line(row) for row in [self.names, *self.cells])
 
 # %% ../../nbs/02_train/05_recorder.ipynb #4d8316a6
 class ProgressBar(Callback):
     "A bar over the batches, and a table of the epochs"
-    order,in_lr_find,handle = 50,False,None
+    order = 50
+    in_lr_find = False
+    handle = None # of the table that a notebook shows
     def before_fit(self): self.handle = None
+
     def before_train(self):
         l = self.learn
-        l.batches = progress(l.batches, total=l.n_batches, initial=l.first_batch, desc=f'epoch {l.epoch+1}/{l.n_epochs}')
-    def before_validate(self): self.learn.batches = progress(self.learn.batches, total=self.learn.n_batches, desc='validation')
+        title = f'epoch {l.epoch+1}/{l.n_epochs}'
+        l.batches = progress(l.batches, total=l.n_batches, initial=l.first_batch, desc=title)
 
-    def after_epoch(self):
-        r = self.learn.recorder
-        if not in_notebook():
-            if len(r.rows)==1: print(r._line(r.names))
-            print(r._line(r.cells[-1]))
-        elif not os.environ.get('IN_TEST'):
-            from IPython.display import display
-            if self.handle is None: self.handle = display(r, display_id=True)
-            else: self.handle.update(r)
+    def before_validate(self):
+        l = self.learn
+        l.batches = progress(l.batches, total=l.n_batches, desc='validation')
 
-    def after_fit(self):
-        r = self.learn.recorder
-        if r.rows and in_notebook() and self.handle is None: show_html(html_table(r.names, r.cells), repr(r))
+# %% ../../nbs/02_train/05_recorder.ipynb #8c65decf
+@patch
+def after_epoch(self:ProgressBar):
+    rec = self.learn.recorder
+    if not in_notebook():
+        if len(rec.rows)==1: print(rec._line(rec.names))
+        print(rec._line(rec.cells[-1]))
+    elif not os.environ.get('IN_TEST'):
+        from IPython.display import display
+        if self.handle is None: self.handle = display(rec, display_id=True)
+        else: self.handle.update(rec)
+
+@patch
+def after_fit(self:ProgressBar):
+    rec = self.learn.recorder
+    if rec.rows and in_notebook() and self.handle is None: show_html(html_table(rec.names, rec.cells), repr(rec))
+
+# %% ../../nbs/02_train/05_recorder.ipynb #c84f5b46
+def _axes(ax, xlabel, ylabels):
+    "Axes to draw on, one for each of `ylabels`"
+    if ax is None:
+        import matplotlib.pyplot as plt
+        n = len(ylabels)
+        fig,ax = plt.subplots(1, n, figsize=(4.5*n,3), layout='constrained')
+        plt.close(fig)
+    axs = np.atleast_1d(ax)
+    for a,ylabel in zip(axs, ylabels): a.set(xlabel=xlabel, ylabel=ylabel)
+    return axs
+
+def _cut(xs, skip_start, skip_end): return xs[skip_start:len(xs)-skip_end]
+
+# %% ../../nbs/02_train/05_recorder.ipynb #3699cbc0
+@patch
+def plot_losses(self:Recorder,
+    skip_start:int=0, # batches to leave out at the beginning
+    skip_end:int=0, # and at the end
+    ax=None, # matplotlib axes to draw on
+): # a matplotlib figure
+    "Training loss of each batch (smoothed), and validation loss of each epoch"
+    ax = _axes(ax, 'batches', ['loss'])[0]
+    losses = self.losses
+    batches = range(len(losses))
+    ax.plot(_cut(batches, skip_start, skip_end), _cut(losses, skip_start, skip_end), label='train')
+    n = len(self.val_losses)
+    if n: ax.plot(np.arange(1, n+1)*len(losses)/n, self.val_losses, 'o-', label='valid')
+    ax.legend()
+    return ax.figure
+
+# %% ../../nbs/02_train/05_recorder.ipynb #60b57f2a
+@patch
+def plot_lr(self:Recorder,
+    show_moms:bool=False, # the momentum as well?
+    ax=None, # matplotlib axes to draw on, two of them with `show_moms`
+): # a matplotlib figure
+    "The learning rate of the last layer group over the batches"
+    curves = {'learning rate':self.lrs}
+    if show_moms: curves['momentum'] = self.moms
+    axs = _axes(ax, 'batches', list(curves))
+    for a,values in zip(axs, curves.values()): a.plot(values)
+    return axs[0].figure
+
+@patch
+def plot_metrics(self:Recorder,
+    ax=None, # matplotlib axes to draw on, one for each metric
+): # a matplotlib figure
+    "Each metric over the epochs; raises a ValueError if there are none"
+    names = self.names[3:3+len(self.metrics[0])] if self.metrics else []
+    if not names: raise ValueError('there are no metrics to plot: give `metrics` to the learner, and train')
+    axs = _axes(ax, 'epoch', names)
+    for a,values in zip(axs, zip(*self.metrics)): a.plot(values, 'o-')
+    return axs[0].figure
 
 # %% ../../nbs/02_train/05_recorder.ipynb #6c511ad5
 def suggest_lr(
@@ -139,25 +222,13 @@ def suggest_lr(
 )->float: # a learning rate; None if there are too few points, or the loss never falls
     "The learning rate at which the loss falls fastest"
     n = len(losses)-skip_end
-    lrs,losses = np.asarray(lrs[skip_start:n], dtype=float),np.asarray(losses[skip_start:n], dtype=float)
+    lrs = np.asarray(lrs[skip_start:n], dtype=float)
+    losses = np.asarray(losses[skip_start:n], dtype=float)
     ok = np.isfinite(losses)
     if ok.sum()<3: return None
     slope = np.gradient(losses[ok], np.log(lrs[ok]))
     i = slope.argmin()
     return float(lrs[ok][i]) if slope[i]<0 else None
-
-# %% ../../nbs/02_train/05_recorder.ipynb #c84f5b46
-def _axes(ax, xlabel, ylabel, n=1):
-    "Axes to draw on, with labels"
-    if ax is None:
-        import matplotlib.pyplot as plt
-        fig,ax = plt.subplots(1, n, figsize=(4.5*n,3), layout='constrained')
-        plt.close(fig)
-    axs = np.atleast_1d(ax)
-    for a,yl in zip(axs, [ylabel] if isinstance(ylabel, str) else ylabel): a.set(xlabel=xlabel, ylabel=yl)
-    return axs
-
-def _cut(xs, skip_start, skip_end): return xs[skip_start:len(xs)-skip_end]
 
 # %% ../../nbs/02_train/05_recorder.ipynb #e88910a6
 @patch
@@ -169,48 +240,12 @@ def plot(self:Recorder,
 ): # a matplotlib figure
     "The loss over the learning rate, after `lr_find`"
     if not self.lrs: raise ValueError('nothing is recorded yet: call `lr_find` first')
-    ax, = _axes(ax, 'learning rate', 'smoothed loss')
+    ax = _axes(ax, 'learning rate', ['smoothed loss'])[0]
     losses = self.losses
     ax.plot(_cut(self.lrs, skip_start, skip_end), _cut(losses, skip_start, skip_end))
     ax.set_xscale('log')
     lr = suggest_lr(self.lrs, losses, skip_start, skip_end) if suggestion else None
-    if lr: ax.plot(lr, losses[self.lrs.index(lr)], 'o', color='tab:red', label=f'suggestion {lr:.2e}')
-    if lr: ax.legend()
+    if lr:
+        ax.plot(lr, losses[self.lrs.index(lr)], 'o', color='tab:red', label=f'suggestion {lr:.2e}')
+        ax.legend()
     return ax.figure
-
-# %% ../../nbs/02_train/05_recorder.ipynb #d36c04e5
-@patch
-def plot_losses(self:Recorder,
-    skip_start:int=0, # batches to leave out at the beginning
-    skip_end:int=0, # and at the end
-    ax=None, # matplotlib axes to draw on
-): # a matplotlib figure
-    "Training loss of each batch (smoothed), and validation loss of each epoch"
-    ax, = _axes(ax, 'batches', 'loss')
-    losses = self.losses
-    ax.plot(_cut(range(len(losses)), skip_start, skip_end), _cut(losses, skip_start, skip_end), label='train')
-    if self.val_losses: ax.plot(np.arange(1, len(self.val_losses)+1)*len(losses)/len(self.val_losses), self.val_losses, 'o-', label='valid')
-    ax.legend()
-    return ax.figure
-
-@patch
-def plot_lr(self:Recorder,
-    show_moms:bool=False, # the momentum as well?
-    ax=None, # matplotlib axes to draw on, two of them with `show_moms`
-): # a matplotlib figure
-    "The learning rate of the last layer group over the batches"
-    axs = _axes(ax, 'batches', ['learning rate','momentum'][:1+show_moms], 1+show_moms)
-    for a,v in zip(axs, (self.lrs,self.moms)): a.plot(v)
-    return axs[0].figure
-
-# %% ../../nbs/02_train/05_recorder.ipynb #2a908ab0
-@patch
-def plot_metrics(self:Recorder,
-    ax=None, # matplotlib axes to draw on, one for each metric
-): # a matplotlib figure
-    "Each metric over the epochs"
-    names = self.names[3:3+len(self.metrics[0])] if self.metrics else []
-    if not names: raise ValueError('there are no metrics to plot: give `metrics` to the learner, and train')
-    axs = _axes(ax, 'epoch', names, len(names))
-    for a,v in zip(axs, zip(*self.metrics)): a.plot(v, 'o-')
-    return axs[0].figure

@@ -105,8 +105,8 @@ def fit_one_cycle(self:Learner,
     tot = tot_epochs or max(cyc_len, start)
     if cyc_len<1: raise ValueError(f'cyc_len is the number of epochs, at least 1, and not {cyc_len}')
     if start>=tot: raise ValueError(f'start_epoch={start} is not inside a cycle of {tot} epochs: give `tot_epochs`')
-    self._ready(max_lr, wd)
-    self._fit(tot, min(start+cyc_len, tot), start, [sched, *(callbacks or [])])
+    self.prepare_fit(max_lr, wd)
+    self.run_epochs(tot, min(start+cyc_len, tot), start, [sched, *(callbacks or [])])
 
 # %% ../../nbs/02_train/11_schedule.ipynb #bb7f1eb0
 class FlatCosScheduler(Scheduler):
@@ -136,8 +136,8 @@ def fit_fc(self:Learner,
 ):
     "Train with a flat learning rate that falls along a cosine at the end"
     lr = defaults.lr if lr is None else lr
-    self._ready(lr, wd)
-    self._fit(tot_epochs, callbacks=[FlatCosScheduler(lr, moms, start_pct), *(callbacks or [])])
+    self.prepare_fit(lr, wd)
+    self.run_epochs(tot_epochs, callbacks=[FlatCosScheduler(lr, moms, start_pct), *(callbacks or [])])
 
 # %% ../../nbs/02_train/11_schedule.ipynb #f86d31ec
 @patch

@@ -1,4 +1,4 @@
-"""Small data and models to train on
+"""Small data and models to train on: a circle in the plane, and a stream of symbols
 
 Docs: https://textnb.github.io/textnb/02_train/toys.html.md"""
 
@@ -7,71 +7,117 @@ Docs: https://textnb.github.io/textnb/02_train/toys.html.md"""
 # %% auto #0
 __all__ = ['ToyDL', 'toy_data', 'toy_model', 'ToyLM', 'ToyStream', 'toy_stream']
 
-# %% ../../nbs/02_train/03_toys.ipynb #7c27e7f1
-from types import SimpleNamespace
+# %% ../../nbs/02_train/03_toys.ipynb #26062c54
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np, torch
-from fastcore.basics import patch
 from torch import nn
 
 from ..base import preserve_rng, set_seed
 from .losses import CrossEntropyFlat
 
-# %% ../../nbs/02_train/03_toys.ipynb #55736ffb
+# %% ../../nbs/02_train/03_toys.ipynb #3d47abe0
 class ToyDL:
-    def __init__(self, x, y, bs, shuffle=False, seed=0): self.dataset,self.batch_size,self.shuffle,self.seed,self.epoch = (x,y),bs,shuffle,seed,0
+    "A loader of pairs `(x[i], y[i])`"
+    def __init__(self,
+        x:torch.Tensor, # inputs, an item a row
+        y:torch.Tensor, # targets
+        bs:int, # items in a batch
+        shuffle:bool=False, # another order in each epoch?
+        seed:int=0, # of the orders
+    ):
+        self.dataset = (x,y)
+        self.batch_size = bs
+        self.shuffle = shuffle
+        self.seed = seed
+        self.epoch = 0
+
     def __len__(self): return -(-len(self.dataset[0])//self.batch_size)
     def __iter__(self): return self.iter_from(0)
-    def set_epoch(self, e): self.epoch = e
+    def set_epoch(self, epoch): self.epoch = epoch
+
     def order(self):
         n = len(self.dataset[0])
         return np.random.default_rng((self.seed,self.epoch)).permutation(n) if self.shuffle else np.arange(n)
-    def iter_from(self, k):
-        for i in np.array_split(self.order(), len(self))[k:]: yield self.dataset[0][i],self.dataset[1][i]
 
-# %% ../../nbs/02_train/03_toys.ipynb #b24582dd
-def toy_data(n=512, bs=32, seed=0):
+    def iter_from(self, k):
+        x,y = self.dataset
+        for idx in np.array_split(self.order(), len(self))[k:]: yield x[idx],y[idx]
+
+# %% ../../nbs/02_train/03_toys.ipynb #a39a438b
+def toy_data(
+    n:int=512, # points, a quarter of them for validation
+    bs:int=32, # points in a batch
+    seed:int=0, # of the points
+)->SimpleNamespace: # a bunch with two classes
+    "Points of the plane, inside a circle or not"
     x = torch.randn(n, 2, generator=torch.Generator().manual_seed(seed))
     y = (x.norm(dim=1)<1.2).long()
     k = n//4
-    return SimpleNamespace(train_dl=ToyDL(x[k:], y[k:], bs, shuffle=True), valid_dl=ToyDL(x[:k], y[:k], bs), loss_func=CrossEntropyFlat(),
+    return SimpleNamespace(
+        train_dl=ToyDL(x[k:], y[k:], bs, shuffle=True), valid_dl=ToyDL(x[:k], y[:k], bs), loss_func=CrossEntropyFlat(),
         device=torch.device('cpu'), path=Path('.'), classes=['outside','inside'])
 
-def toy_model(seed=0):
+def toy_model(
+    seed:int=0, # of the weights; the global generators stay as they are
+)->nn.Sequential: # from points to two logits
+    "A network with one hidden layer"
     with preserve_rng():
         set_seed(seed)
         return nn.Sequential(nn.Linear(2,16,bias=False), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16,2))
 
-# %% ../../nbs/02_train/03_toys.ipynb #ab716770
+# %% ../../nbs/02_train/03_toys.ipynb #3d66f2a0
 class ToyLM(nn.Module):
-    def __init__(self, seed=0):
+    "A small recurrent language model that keeps its `state`"
+    def __init__(self,
+        seed:int=0, # of the weights; the global generators stay as they are
+    ):
         super().__init__()
+        self.state = None
+        self.drop = nn.Dropout(.1)
         with preserve_rng():
             set_seed(seed)
-            self.emb,self.rnn,self.drop,self.dec,self.state = nn.Embedding(10,12),nn.GRU(12,16,batch_first=True),nn.Dropout(.1),nn.Linear(16,10),None
+            self.emb = nn.Embedding(10, 12)
+            self.rnn = nn.GRU(12, 16, batch_first=True)
+            self.dec = nn.Linear(16, 10)
+
     def reset(self): self.state = None
 
-# %% ../../nbs/02_train/03_toys.ipynb #3e9a3822
-@patch
-def forward(self:ToyLM, x):
-    h = self.state if self.state is not None and self.state.shape[1]==len(x) else None
-    raw,self.state = self.rnn(self.drop(self.emb(x)), h)
-    self.state,out = self.state.detach(),self.drop(raw)
-    return self.dec(out),[raw],[out]
+    def forward(self, x):
+        fits = self.state is not None and self.state.shape[1]==len(x)
+        raw,state = self.rnn(self.drop(self.emb(x)), self.state if fits else None)
+        self.state = state.detach()
+        out = self.drop(raw)
+        return self.dec(out),[raw],[out]
 
-# %% ../../nbs/02_train/03_toys.ipynb #7ef28df2
+# %% ../../nbs/02_train/03_toys.ipynb #b3415948
 class ToyStream:
-    def __init__(self, n=640, bs=8, bptt=5, seed=0):
+    "A loader of `(bs, bptt)` symbols and the symbols that follow them"
+    def __init__(self,
+        n:int=640, # symbols
+        bs:int=8, # rows
+        bptt:int=5, # steps of a batch
+        seed:int=0, # of the skips
+    ):
         steps = np.random.default_rng(seed).choice([1,1,1,1,2], size=n+1)
-        self.ids,self.bs,self.bptt = torch.as_tensor(steps.cumsum()%10).view(-1)[:n+1],bs,bptt
+        self.ids = torch.as_tensor(steps.cumsum()%10)
+        self.bs = bs
+        self.bptt = bptt
+
     def __len__(self): return (len(self.ids)-1)//self.bs//self.bptt
     def __iter__(self): return self.iter_from(0)
+
     def iter_from(self, k):
         n = (len(self.ids)-1)//self.bs
         rows = torch.stack([self.ids[i*n:(i+1)*n+1] for i in range(self.bs)])
-        for i in range(k*self.bptt, len(self)*self.bptt, self.bptt): yield rows[:,i:i+self.bptt],rows[:,i+1:i+self.bptt+1]
+        for i in range(k*self.bptt, len(self)*self.bptt, self.bptt):
+            yield rows[:,i:i+self.bptt],rows[:,i+1:i+self.bptt+1]
 
-# %% ../../nbs/02_train/03_toys.ipynb #7632ae50
-def toy_stream(path='.'):
-    return SimpleNamespace(train_dl=ToyStream(), valid_dl=ToyStream(n=160, seed=1), loss_func=CrossEntropyFlat(), device=torch.device('cpu'), path=Path(path))
+def toy_stream(
+    path='.', # folder for the files of a learner
+)->SimpleNamespace: # a bunch
+    "Streams of symbols to train and to validate on"
+    return SimpleNamespace(
+        train_dl=ToyStream(), valid_dl=ToyStream(n=160, seed=1), loss_func=CrossEntropyFlat(),
+        device=torch.device('cpu'), path=Path(path))
