@@ -17,20 +17,28 @@ from .callback import *
 # %% ../../nbs/02_train/17_csv_log.ipynb #547b05a2
 class CSVLogger(Callback):
     "Keeps the table of epochs in a CSV file"
-    state_attrs,in_lr_find = ('old',),False
+    state_attrs = ('old',)
+    in_lr_find = False
     def __init__(self,
         filename:str='history', # under the learner's path; `.csv` is added
         append:bool=False, # keep what is in the file?
-    ): self.filename,self.append = filename,append
+    ):
+        self.filename = filename
+        self.append = append
 
     @property
-    def path(self)->Path: return self.learn.path/f'{self.filename}.csv'
-    def before_fit(self): self.old = self.path.read_text(encoding='utf-8') if self.append and self.path.exists() else ''
+    def path(self)->Path: # the file
+        return self.learn.path/f'{self.filename}.csv'
+
+    def before_fit(self):
+        keep = self.append and self.path.exists()
+        self.old = self.path.read_text(encoding='utf-8') if keep else ''
 
     def after_epoch(self):
-        r,f = self.learn.recorder,io.StringIO(newline='')
-        csv.writer(f, lineterminator='\n').writerows([r.names,*r.cells])
-        with atomic_write(self.path, 'w') as o: o.write(self.old+f.getvalue())
+        rec = self.learn.recorder
+        table = io.StringIO(newline='')
+        csv.writer(table, lineterminator='\n').writerows([rec.names, *rec.cells])
+        with atomic_write(self.path, 'w') as f: f.write(self.old+table.getvalue())
 
     def read_logged_file(self): # a DataFrame
         "The file as a DataFrame"

@@ -1,4 +1,4 @@
-"""Watching a value: stop, keep the best, lower the rate
+"""Callbacks that watch a value: stop, keep the best model, lower the rate
 
 Docs: https://textnb.github.io/textnb/02_train/early_stopping.html.md"""
 
@@ -17,28 +17,35 @@ from .callback import *
 
 # %% ../../nbs/02_train/16_early_stopping.ipynb #56022555
 class TrackerCallback(Callback):
-    "Watches a column of the recorder's table"
-    state_attrs,in_lr_find = ('best','wait'),False
+    "Watches a column of the recorder's table; raises a ValueError for an unknown `mode`"
+    state_attrs = ('best','wait')
+    in_lr_find = False
     def __init__(self,
         monitor:str='valid_loss', # a column of the recorder's table
         mode:str='auto', # 'min', 'max', or 'auto': by the name
         min_delta:float=0., # the least that counts as better
     ):
         if mode not in ('auto','min','max'): raise ValueError(f"mode={mode!r}: choose 'auto', 'min' or 'max'")
-        low = mode=='min' or (mode=='auto' and any(o in monitor for o in ('loss','error','perplexity')))
-        self.monitor,self.sign,self.min_delta = monitor,-1 if low else 1,min_delta
+        if mode=='auto': mode = 'min' if any(o in monitor for o in ('loss','error','perplexity')) else 'max'
+        self.monitor = monitor
+        self.sign = -1 if mode=='min' else 1
+        self.min_delta = min_delta
 
     def before_fit(self):
-        names = self.learn.recorder.names
-        if self.monitor not in names[1:]: raise ValueError(f'{self.name} cannot watch {self.monitor!r}: the columns are {", ".join(names[1:])}')
+        names = self.learn.recorder.names[1:]
+        cannot = f'{self.name} cannot watch {self.monitor!r}'
+        if self.monitor not in names: raise ValueError(f'{cannot}: the columns are {", ".join(names)}')
         if self.monitor!='train_loss' and not len(getattr(self.learn.data, 'valid_dl', None) or ()):
-            raise ValueError(f"{self.name} cannot watch {self.monitor!r}, for there is no validation set: split one off, or give monitor='train_loss'")
-        self.best,self.wait = None,0
+            raise ValueError(f"{cannot}, for there is no validation set: split one off, or give monitor='train_loss'")
+        self.best = None
+        self.wait = 0
 
     def improved(self)->bool: # did the value of this epoch beat the best so far?
-        v = self.learn.recorder.values.get(self.monitor)
-        better = v is not None and not math.isnan(v) and (self.best is None or self.sign*(v-self.best)>self.min_delta)
-        if better: self.best = v
+        "Compare, and count the epochs without improvement in `wait`"
+        value = self.learn.recorder.values.get(self.monitor)
+        measured = value is not None and not math.isnan(value)
+        better = measured and (self.best is None or self.sign*(value-self.best)>self.min_delta)
+        if better: self.best = value
         self.wait = 0 if better else self.wait+1
         return better
 
@@ -57,13 +64,16 @@ class EarlyStoppingCallback(TrackerCallback):
 
     def after_epoch(self):
         if self.improved() or self.wait<=self.patience: return
-        if not self.learn.silent: print(f'Epoch {self.learn.epoch}: early stopping, {self.monitor} was best at {self.best:.6f}')
+        l = self.learn
+        if not l.silent: print(f'Epoch {l.epoch}: early stopping, {self.monitor} was best at {self.best:.6f}')
         raise CancelFitException
 
 # %% ../../nbs/02_train/16_early_stopping.ipynb #f86716a6
 class SaveModelCallback(TrackerCallback):
-    "Saves the best model, and loads it at the end"
-    order,state_attrs,saved = 10,('best','wait','saved'),False
+    "Saves the best model, and loads it at the end; raises a ValueError for an unknown `every`"
+    order = 10
+    state_attrs = ('best','wait','saved')
+    saved = False # was there a best model in this fit?
     def __init__(self,
         monitor:str='valid_loss', # a column of the recorder's table
         mode:str='auto', # 'min', 'max', or 'auto': by the name
@@ -73,7 +83,8 @@ class SaveModelCallback(TrackerCallback):
     ):
         super().__init__(monitor, mode, min_delta)
         if every not in ('improvement','epoch'): raise ValueError(f"every={every!r}: choose 'improvement' or 'epoch'")
-        self.every,self.file = every,name
+        self.every = every
+        self.file = name
 
     def before_fit(self):
         self.saved = False
@@ -86,7 +97,8 @@ class SaveModelCallback(TrackerCallback):
             self.saved = True
 
     def after_fit(self):
-        if self.saved and isinstance(self.learn.exception, (KeyboardInterrupt,type(None))): self.learn.load(self.file, with_opt=False)
+        calm = isinstance(self.learn.exception, (KeyboardInterrupt,type(None)))
+        if self.saved and calm: self.learn.load(self.file, with_opt=False)
 
 # %% ../../nbs/02_train/16_early_stopping.ipynb #00a813f0
 class ReduceLROnPlateauCallback(TrackerCallback):
@@ -100,22 +112,27 @@ class ReduceLROnPlateauCallback(TrackerCallback):
         min_delta:float=0., # the least that counts as better
     ):
         super().__init__(monitor, mode, min_delta)
-        self.patience,self.factor = patience,factor
+        self.patience = patience
+        self.factor = factor
 
     def after_epoch(self):
         if self.improved() or self.wait<=self.patience: return
         for g in self.learn.opt.param_groups: g['lr'] *= self.factor
         self.wait = 0
 
+ReduceLROnPlateau = ReduceLROnPlateauCallback
+
+# %% ../../nbs/02_train/16_early_stopping.ipynb #77096b17
 class TerminateOnNaNCallback(Callback):
     "Ends training when the loss is not finite"
     def after_loss(self):
         l = self.learn
         if not l.training or torch.isfinite(l.loss): return
-        if not l.silent: print(f'Epoch {l.epoch}, batch {l.batch_i}: the loss is {l.loss.item()}, training ends here')
+        if not l.silent:
+            print(f'Epoch {l.epoch}, batch {l.batch_i}: the loss is {l.loss.item()}, training ends here')
         raise CancelFitException
 
-ReduceLROnPlateau,TerminateOnNaN = ReduceLROnPlateauCallback,TerminateOnNaNCallback
+TerminateOnNaN = TerminateOnNaNCallback
 
 # %% ../../nbs/02_train/16_early_stopping.ipynb #950c42f7
 class StopAfterNBatches(Callback):
@@ -123,7 +140,9 @@ class StopAfterNBatches(Callback):
     def __init__(self,
         n_batches:int=2, # batches of this fit
     ): self.n_batches = n_batches
+
     def before_fit(self): self.n = 0
+
     def after_batch(self):
-        self.n += self.learn.training
+        if self.learn.training: self.n += 1
         if self.n>=self.n_batches: raise CancelFitException

@@ -1,4 +1,4 @@
-"""A trial before the training
+"""A trial before the training: which rates are too small, which too large
 
 Docs: https://textnb.github.io/textnb/02_train/finder.html.md"""
 
@@ -28,23 +28,53 @@ class LRFinder(Scheduler):
         num_it:int=100, # batches
         stop_div:bool=True, # stop when the loss explodes?
     ):
-        if not 0<start_lr<end_lr<math.inf: raise ValueError(f'the rates must rise, from above 0 to a finite one, and not from {start_lr} to {end_lr}')
+        if not 0<start_lr<end_lr<math.inf:
+            raise ValueError('the rates must rise, from above 0 to a finite one, '
+                f'and not from {start_lr} to {end_lr}')
         if num_it<1: raise ValueError(f'num_it is a number of batches, at least 1, and not {num_it}')
-        self.start_lr,self.end_lr,self.num_it,self.stop_div = start_lr,end_lr,num_it,stop_div
+        self.start_lr = start_lr
+        self.end_lr = end_lr
+        self.num_it = num_it
+        self.stop_div = stop_div
 
-    def before_fit(self): self.i,self.avg,self.best = 0,0.,math.inf
-    def before_batch(self):
-        lr = anneal_exp(self.start_lr, self.end_lr, self.i/max(1, self.num_it-1))
-        n = len(self.learn.layer_groups)
-        self.learn.set_hypers(lr=[lr]*n)
+# %% ../../nbs/02_train/12_finder.ipynb #68d5fbe1
+@patch
+def before_fit(self:LRFinder):
+    self.i = 0
+    self.avg = 0.
+    self.best = math.inf
 
-    def after_batch(self):
-        self.i += 1
-        loss = self.learn.loss.item()
-        self.avg = 0.98*self.avg+0.02*loss
-        now = self.avg/(1-0.98**self.i)
-        self.best = min(self.best, now)
-        if self.i>=self.num_it or (self.stop_div and not now<=4*self.best): raise CancelFitException
+@patch
+def before_batch(self:LRFinder):
+    lr = anneal_exp(self.start_lr, self.end_lr, self.i/max(1, self.num_it-1))
+    self.learn.set_hypers(lr=[lr]*len(self.learn.layer_groups))
+
+@patch
+def after_batch(self:LRFinder):
+    self.i += 1
+    self.avg = 0.98*self.avg+0.02*self.learn.loss.item()
+    now = self.avg/(1-0.98**self.i)
+    self.best = min(self.best, now)
+    exploded = not now<=4*self.best # so that a loss that is no number counts as well
+    if self.i>=self.num_it or (self.stop_div and exploded): raise CancelFitException
+
+# %% ../../nbs/02_train/12_finder.ipynb #f1168d43
+@patch
+@contextmanager
+def preserved(self:Learner): # a context manager
+    "Put weights, optimizer, recurrent state and random generators back at the end"
+    model = self.model
+    weights = {k:v.clone() for k,v in model.state_dict().items()}
+    opt = copy.deepcopy(self.opt.state_dict())
+    state = copy.deepcopy(getattr(model, 'state', None))
+    position = {k:getattr(self, k) for k in ('epochs_done','epoch','n_epochs','batch_i','with_valid')}
+    with preserve_rng():
+        try: yield
+        finally:
+            model.load_state_dict(weights)
+            self.opt.load_state_dict(opt)
+            if hasattr(model, 'state'): model.state = state
+            for k,v in position.items(): setattr(self, k, v)
 
 # %% ../../nbs/02_train/12_finder.ipynb #c3281f58
 @patch
@@ -57,26 +87,11 @@ def lr_find(self:Learner,
 )->float: # a suggestion; `learn.recorder.plot()` shows the curve
     "Try learning rates from `start_lr` to `end_lr`, and put everything back"
     finder = LRFinder(start_lr, end_lr, num_it, stop_div)
+    epochs = math.ceil(num_it/max(1, len(self.data.train_dl)))
     if self.opt is None: self.create_opt(0.)
     with self.preserved(), self.added_cbs():
         self.callbacks = [cb for cb in self.callbacks if cb.in_lr_find]
         self.prepare_fit(start_lr, wd)
         self.with_valid = False
-        self.run_epochs(-(-num_it//max(1, len(self.data.train_dl))), callbacks=[finder])
+        self.run_epochs(epochs, callbacks=[finder])
     return suggest_lr(self.recorder.lrs, self.recorder.losses)
-
-# %% ../../nbs/02_train/12_finder.ipynb #f1168d43
-@patch
-@contextmanager
-def preserved(self:Learner): # a context manager
-    "Put weights, optimizer, recurrent state and random generators back at the end"
-    m,keep = self.model,('epochs_done','epoch','n_epochs','batch_i','with_valid')
-    weights,opt,attrs = {k:v.clone() for k,v in m.state_dict().items()},copy.deepcopy(self.opt.state_dict()),{k:getattr(self, k) for k in keep}
-    state = copy.deepcopy(getattr(m, 'state', None))
-    with preserve_rng():
-        try: yield
-        finally:
-            m.load_state_dict(weights)
-            self.opt.load_state_dict(opt)
-            if hasattr(m, 'state'): m.state = state
-            for k,v in attrs.items(): setattr(self, k, v)

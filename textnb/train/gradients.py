@@ -7,8 +7,7 @@ Docs: https://textnb.github.io/textnb/02_train/gradients.html.md"""
 # %% auto #0
 __all__ = ['GradientClipping', 'AccumulateScheduler']
 
-# %% ../../nbs/02_train/14_gradients.ipynb #e7fb7eb0
-import torch
+# %% ../../nbs/02_train/14_gradients.ipynb #97e15595
 from fastcore.basics import patch
 from torch import nn
 
@@ -17,11 +16,12 @@ from .learner import *
 
 # %% ../../nbs/02_train/14_gradients.ipynb #2d5a5b92
 class GradientClipping(Callback):
-    "Shortens the gradient to at most `clip`"
+    "Shortens the gradient to at most `clip`; raises a ValueError for a length below 0"
     def __init__(self,
         clip:float=0., # largest norm of all gradients together; 0 does nothing
     ):
-        if clip and not clip>0: raise ValueError(f'clip is the largest norm of the gradient, above 0 (or 0 for none), and not {clip}')
+        if clip and not clip>0:
+            raise ValueError(f'clip is the largest norm of the gradient, above 0 (or 0 for none), and not {clip}')
         self.clip = clip
 
     def after_backward(self):
@@ -38,7 +38,7 @@ def clip_grad(self:Learner,
 
 # %% ../../nbs/02_train/14_gradients.ipynb #f7ec57c8
 class AccumulateScheduler(Callback):
-    "Steps once in `n_step` batches, with the mean of their gradients"
+    "Steps once in `n_step` batches, with the mean of their gradients; raises a ValueError for less than one"
     order = -30
     def __init__(self,
         n_step:int=1, # batches for a step
@@ -47,9 +47,11 @@ class AccumulateScheduler(Callback):
         self.n_step = n_step
 
     def after_loss(self):
-        l,first = self.learn,self.learn.batch_i//self.n_step*self.n_step
-        if l.training: l.loss_grad = l.loss_grad/min(self.n_step, l.n_batches-first)
+        l = self.learn
+        if not l.training: return
+        first = l.batch_i//self.n_step*self.n_step # of the batches of this step
+        l.loss_grad = l.loss_grad/min(self.n_step, l.n_batches-first)
 
     def after_backward(self):
-        l = self.learn
-        if (l.batch_i+1)%self.n_step and l.batch_i+1<l.n_batches: raise CancelStepException
+        done = self.learn.batch_i+1
+        if done%self.n_step and done<self.learn.n_batches: raise CancelStepException

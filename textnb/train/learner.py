@@ -16,9 +16,9 @@ from .loop import *
 from .predicting import *
 from .saving import *
 
-# %% ../../nbs/02_train/10_learner.ipynb #86616e77
+# %% ../../nbs/02_train/10_learner.ipynb #ae73aac5
 class Learner(Predicting, Saving, TrainingLoop):
-    "Trains `model` on `data`"
+    "Trains `model` on `data`, predicts, saves and loads; takes the arguments of `TrainingLoop`"
 
 # %% ../../nbs/02_train/10_learner.ipynb #715188c2
 def _first_tensor(o):
@@ -26,45 +26,72 @@ def _first_tensor(o):
     if isinstance(o, Tensor): return o
     if isinstance(o, (list,tuple)): return next((t for t in map(_first_tensor, o) if t is not None), None)
 
-def _some_rows(o, n): return [_some_rows(t, n) for t in o] if isinstance(o, (list,tuple)) else o[:n]
+def _some_rows(o, n):
+    "The first `n` rows of every tensor in `o`"
+    if isinstance(o, (list,tuple)): return [_some_rows(t, n) for t in o]
+    return o[:n]
 
+def _shape_text(t):
+    "The shape of what came out for two rows; their number is written `bs`"
+    sizes = ['bs' if i==0 and n==2 else str(n) for i,n in enumerate(t.shape)]
+    return f"({', '.join(sizes)})"
+
+# %% ../../nbs/02_train/10_learner.ipynb #442cd721
 @patch
 def output_shapes(self:Learner)->dict: # name of a module -> shape, as text
     "What comes out of each module that holds parameters; empty if there are no data"
-    dl,shapes = next((d for d in (self.data.train_dl, getattr(self.data, 'valid_dl', None)) if d is not None and len(d)), None),{}
-    if dl is None: return shapes
-    def hook(name): return lambda m,args,out: shapes.update({name:shapes.get(name, _first_tensor(out))})
-    hooks = [m.register_forward_hook(hook(n)) for n,m in self.model.named_modules() if list(m.parameters(recurse=False))]
+    loaders = [self.data.train_dl, getattr(self.data, 'valid_dl', None)]
+    dl = next((o for o in loaders if o is not None and len(o)), None)
+    if dl is None: return {}
+    outs = {}
+    def watch(name, module):
+        def note(module, args, out):
+            if name not in outs: outs[name] = _first_tensor(out)
+        return module.register_forward_hook(note)
+    hooks = [watch(n, m) for n,m in self.model.named_modules() if list(m.parameters(recurse=False))]
     try:
         with self.evaluating(): self.model_output(to_device(_some_rows(next(iter(dl))[0], 2), self.device))
     finally:
         for h in hooks: h.remove()
-    def sizes(t): return ', '.join('bs' if i==0 and n==2 else str(n) for i,n in enumerate(t.shape))
-    return {n:f'({sizes(t)})' for n,t in shapes.items() if t is not None}
+    return {n:_shape_text(t) for n,t in outs.items() if t is not None}
 
 # %% ../../nbs/02_train/10_learner.ipynb #0be171c8
+def _trained(params):
+    "Are `params` trained: 'yes', 'no', or 'in part'?"
+    flags = {p.requires_grad for p in params}
+    if len(flags)==2: return 'in part'
+    return 'yes' if flags=={True} else 'no'
+
 @patch
 def _summary_rows(self:Learner):
     "A row for each module that holds parameters"
-    group,seen,rows,outs = {},set(),[],self.output_shapes()
-    for i,g in enumerate(self.layer_groups):
-        for p in g.parameters(): group.setdefault(p, i)
-    for n,m in self.model.named_modules():
-        ps = list(m.parameters(recurse=False))
-        if not ps: continue
-        shapes = ' '.join(f"({', '.join(map(str, p.shape))}){' shared' if p in seen else ''}" for p in ps)
-        count,trained = sum(p.numel() for p in ps if p not in seen),{p.requires_grad for p in ps}
-        rows.append((n, type(m).__name__, shapes, f'{count:,}', outs.get(n, ''), group[ps[0]], 'in part' if len(trained)==2 else 'yes' if trained=={True} else 'no'))
-        seen.update(ps)
+    group = {}
+    for i,layers in enumerate(self.layer_groups):
+        for p in layers.parameters(): group.setdefault(p, i)
+    outs = self.output_shapes()
+    seen = set()
+    rows = []
+    for name,m in self.model.named_modules():
+        params = list(m.parameters(recurse=False))
+        if not params: continue
+        shapes = [f"({', '.join(map(str, p.shape))}){' shared' if p in seen else ''}" for p in params]
+        count = sum(p.numel() for p in params if p not in seen)
+        rows.append((name, type(m).__name__, ' '.join(shapes), f'{count:,}', outs.get(name, ''), group[params[0]],
+            _trained(params)))
+        seen.update(params)
     return rows
 
+# %% ../../nbs/02_train/10_learner.ipynb #7b64aae8
 @patch
 def summary(self:Learner)->Html: # a table
     "The modules that hold parameters, the shapes of their weights and outputs, and their layer groups"
-    rows,cols = self._summary_rows(),('module','type','weights','parameters','output','group','trained')
-    total,train = (sum(p.numel() for p in self.model.parameters() if p.requires_grad or not t) for t in (False,True))
+    cols = ('module','type','weights','parameters','output','group','trained')
+    rows = self._summary_rows()
+    total = sum(p.numel() for p in self.model.parameters())
+    trained = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
     sizes = [f'{sum(p.numel() for p in g.parameters()):,}' for g in self.layer_groups]
-    foot = [f'{total:,} parameters, {train:,} trained', f"{len(sizes)} layer group{'s of' if len(sizes)>1 else ' of'} {' | '.join(sizes)}"]
-    wid = [max(len(str(r[i])) for r in [cols,*rows]) for i in range(len(cols))]
-    text = [('  '.join(f'{str(o):<{w}}' for o,w in zip(r, wid))).rstrip() for r in [cols,*rows]]
+    groups = 'layer groups' if len(sizes)>1 else 'layer group'
+    foot = [f'{total:,} parameters, {trained:,} trained', f"{len(sizes)} {groups} of {' | '.join(sizes)}"]
+    wid = [max(len(str(row[i])) for row in [cols,*rows]) for i in range(len(cols))]
+    text = ['  '.join(f'{str(o):<{w}}' for o,w in zip(row, wid)).rstrip() for row in [cols,*rows]]
     return Html(html_table(cols, rows)+''.join(f'<p>{o}</p>' for o in foot), '\n'.join([*text, *foot]))

@@ -1,4 +1,4 @@
-"""Training in 16 bits with weights in 32
+"""Training in 16 bits, with weights in 32
 
 Docs: https://textnb.github.io/textnb/02_train/mixed_precision.html.md"""
 
@@ -7,35 +7,38 @@ Docs: https://textnb.github.io/textnb/02_train/mixed_precision.html.md"""
 # %% auto #0
 __all__ = ['MixedPrecision']
 
-# %% ../../nbs/02_train/15_mixed_precision.ipynb #0d2c29d9
+# %% ../../nbs/02_train/15_mixed_precision.ipynb #e751c84a
 import torch
 from fastcore.basics import patch
 
 from .callback import *
-from .learner import *
 from .gradients import *
+from .learner import *
 
 # %% ../../nbs/02_train/15_mixed_precision.ipynb #8283cf68
 class MixedPrecision(Callback):
-    "Runs the forward pass of training in a 16-bit type"
+    "Runs the forward pass of training in a 16-bit type; raises a ValueError for any other"
     order = -20
     def __init__(self,
         dtype:str='bfloat16', # 'bfloat16' or 'float16'
         loss_scale:float=2.**16, # first factor of the loss, for float16
     ):
         if dtype not in ('bfloat16','float16'): raise ValueError(f"dtype={dtype!r}: choose 'bfloat16' or 'float16'")
-        self.dtype,self.loss_scale = dtype,loss_scale
+        self.dtype = dtype
+        self.loss_scale = loss_scale
 
     def before_fit(self):
         l = self.learn
         l.amp_dtype = getattr(torch, self.dtype)
-        if self.dtype!='float16': return
-        l.scaler = torch.amp.GradScaler(l.device.type, init_scale=self.loss_scale)
+        if self.dtype=='float16': l.scaler = torch.amp.GradScaler(l.device.type, init_scale=self.loss_scale)
 
     def after_backward(self):
         if self.learn.scaler is not None: self.learn.scaler.unscale_(self.learn.opt)
 
-    def after_fit(self): self.learn.amp_dtype,self.learn.scaler = None,None
+    def after_fit(self):
+        self.learn.amp_dtype = None
+        self.learn.scaler = None
+
     def get_state(self): return {} if self.learn.scaler is None else dict(scaler=self.learn.scaler.state_dict())
     def set_state(self, state):
         if 'scaler' in state: self.learn.scaler.load_state_dict(state['scaler'])
@@ -58,7 +61,8 @@ def to_fp16(self:Learner,
     loss_scale:float=2.**16, # first factor of the loss; it adapts
     clip:float=None, # clip gradients as well?
 )->Learner: # itself
-    "Train in float16 with loss scaling, with float32 weights; on CUDA devices"
-    if self.device.type!='cuda': raise ValueError(f'to_fp16 needs a CUDA device, and this learner is on {self.device}: use `to_bf16()`')
+    "Train in float16 with loss scaling, with float32 weights; raises a ValueError except on CUDA devices"
+    if self.device.type!='cuda':
+        raise ValueError(f'to_fp16 needs a CUDA device, and this learner is on {self.device}: use `to_bf16()`')
     self.to_fp32().add_cb(MixedPrecision('float16', loss_scale))
     return self.clip_grad(clip) if clip else self

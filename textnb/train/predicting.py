@@ -17,23 +17,19 @@ from torch import Tensor
 from ..base import DatasetType, progress, to_device
 from .losses import *
 
-# %% ../../nbs/02_train/08_predicting.ipynb #33242ae1
+# %% ../../nbs/02_train/08_predicting.ipynb #9f7f75b2
 class Predicting:
     "The part of a learner that predicts"
-
-# %% ../../nbs/02_train/08_predicting.ipynb #9f7f75b2
-@patch
-def dl(self:Predicting,
-    ds_type=DatasetType.Valid, # a `DatasetType`, or a loader
-): # a loader
-    "The loader for `ds_type`"
-    if not isinstance(ds_type, DatasetType): return ds_type
-    f = getattr(self.data, 'dl', None)
-    res = f(ds_type) if callable(f) else getattr(self.data, f'{ds_type.name.lower()}_dl', None)
-    if res is None: raise ValueError(f'the data has no {ds_type.name.lower()} set')
-    return res
-
-def _activation(loss_func, activ): return get_activation(loss_func) if activ is None else activ
+    def dl(self,
+        ds_type=DatasetType.Valid, # a `DatasetType`, or a loader
+    ): # a loader
+        "The loader for `ds_type`; raises a ValueError if the data has none"
+        if not isinstance(ds_type, DatasetType): return ds_type
+        name = ds_type.name.lower()
+        find = getattr(self.data, 'dl', None)
+        res = find(ds_type) if callable(find) else getattr(self.data, f'{name}_dl', None)
+        if res is None: raise ValueError(f'the data has no {name} set')
+        return res
 
 # %% ../../nbs/02_train/08_predicting.ipynb #9d42f506
 @patch
@@ -44,23 +40,27 @@ def iter_preds(self:Predicting,
     with_loss:bool=False, # losses too?
 ): # yields `(preds, targets)`, or `(preds, targets, losses)`, on the learner's device
     "Predictions batch by batch, in the loader's order"
-    f,state = _activation(self.loss_func, activ),None
-    for b in islice(self.data.valid_dl if dl is None else dl, n_batch):
-        xb,yb = to_device(b, self.device)
-        with self.evaluating() as m:
-            if state is not None: m.state = state
-            out,state = self.model_output(xb),getattr(m, 'state', None)
-            pred = out[0] if isinstance(out, (list,tuple)) else out
-            res = (f(pred.float()),yb)+((item_losses(self.loss_func, pred.float(), yb),) if with_loss else ())
+    activ = activ or get_activation(self.loss_func)
+    state = None
+    for batch in islice(self.data.valid_dl if dl is None else dl, n_batch):
+        xb,yb = to_device(batch, self.device)
+        with self.evaluating() as model:
+            if state is not None: model.state = state
+            out = self.model_output(xb)
+            state = getattr(model, 'state', None)
+            logits = (out[0] if isinstance(out, (list,tuple)) else out).float()
+            res = (activ(logits),yb)
+            if with_loss: res += (item_losses(self.loss_func, logits, yb),)
         yield res
 
 # %% ../../nbs/02_train/08_predicting.ipynb #f7be7eab
-def _ordered(dl, arrs):
-    "Rows of `arrs` in the order of the data set"
-    order = getattr(dl, 'order', lambda: None)()
-    if order is None: return arrs
-    idx = torch.as_tensor(np.argsort(np.asarray(order)[:len(arrs[0])], kind='stable'))
-    return [a[idx] for a in arrs]
+def _ordered(dl, arrays):
+    "Rows of `arrays` in the order of the data set"
+    order = dl.order() if hasattr(dl, 'order') else None
+    if order is None: return arrays
+    seen = np.asarray(order)[:len(arrays[0])]
+    idx = torch.as_tensor(np.argsort(seen, kind='stable'))
+    return [a[idx] for a in arrays]
 
 @patch
 def get_preds(self:Predicting,
@@ -71,14 +71,16 @@ def get_preds(self:Predicting,
     pbar:bool=None, # show progress? unless the learner is silent by default
     ordered:bool=True, # in the order of the data set
 )->list: # predictions, targets, and losses if asked for; on the CPU
-    "Predictions and targets for a data set"
-    if ds_type==DatasetType.Train and ordered and getattr(self.data, 'fix_dl', None) is not None: ds_type = DatasetType.Fix
+    "Predictions and targets for a data set; raises a ValueError if there is nothing to predict"
+    fixed = getattr(self.data, 'fix_dl', None) is not None
+    if ds_type==DatasetType.Train and ordered and fixed: ds_type = DatasetType.Fix
     dl = self.dl(ds_type)
-    it,n = self.iter_preds(dl, activ, n_batch, with_loss),len(dl) if n_batch is None else min(n_batch, len(dl))
-    if not self.silent and pbar is not False: it = progress(it, total=n, desc='predicting')
-    res = [[o.cpu() for o in r] for r in it]
-    if not res: raise ValueError('there is nothing to predict: the loader has no batches')
-    res = [torch.cat(o) for o in zip(*res)]
+    batches = self.iter_preds(dl, activ, n_batch, with_loss)
+    n = len(dl) if n_batch is None else min(n_batch, len(dl))
+    if not self.silent and pbar is not False: batches = progress(batches, total=n, desc='predicting')
+    rows = [[o.cpu() for o in batch] for batch in batches]
+    if not rows: raise ValueError('there is nothing to predict: the loader has no batches')
+    res = [torch.cat(o) for o in zip(*rows)]
     return _ordered(dl, res) if ordered else res
 
 # %% ../../nbs/02_train/08_predicting.ipynb #67c99f61
@@ -90,4 +92,5 @@ def pred_batch(self:Predicting,
 )->Tensor: # predictions, on the CPU
     "Predictions for one batch"
     batch = next(iter(self.dl(ds_type))) if batch is None else batch
-    return next(self.iter_preds([batch], activ))[0].cpu()
+    preds = next(self.iter_preds([batch], activ))[0]
+    return preds.cpu()

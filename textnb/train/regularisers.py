@@ -1,4 +1,4 @@
-"""States that stay small, and change slowly
+"""AR and TAR: hidden states that stay small, and change slowly
 
 Docs: https://textnb.github.io/textnb/02_train/regularisers.html.md"""
 
@@ -7,33 +7,34 @@ Docs: https://textnb.github.io/textnb/02_train/regularisers.html.md"""
 # %% auto #0
 __all__ = ['ar_loss', 'tar_loss', 'RNNTrainer']
 
-# %% ../../nbs/02_train/13_regularisers.ipynb #53afc5a2
-import torch
+# %% ../../nbs/02_train/13_regularisers.ipynb #37cdcdcb
+from torch import Tensor
 
 from .callback import *
 
 # %% ../../nbs/02_train/13_regularisers.ipynb #197af03f
-def _mean(x, keep):
+def _mean_over(x, keep):
     "Mean of `x` (bs, sl, n) over the steps in `keep` (bs, sl); over all without it"
-    return x.mean() if keep is None else (x*keep[...,None]).sum()/(keep.sum().clamp(min=1)*x.shape[2])
+    if keep is None: return x.mean()
+    return (x*keep[...,None]).sum()/(keep.sum().clamp(min=1)*x.shape[2])
 
 def ar_loss(
-    out:torch.Tensor, # `(bs, sl, n)`: outputs of the last layer after dropout
+    out:Tensor, # `(bs, sl, n)`: outputs of the last layer after dropout
     alpha:float, # weight
-    mask:torch.Tensor=None, # `(bs, sl)`, True where padding is
-)->torch.Tensor: # a scalar
+    mask:Tensor=None, # `(bs, sl)`, True where padding is
+)->Tensor: # a scalar
     "Activation regularisation: `alpha` times the mean square"
-    return alpha*_mean(out.float().pow(2), None if mask is None else ~mask)
+    return alpha*_mean_over(out.float().pow(2), None if mask is None else ~mask)
 
 def tar_loss(
-    raw:torch.Tensor, # `(bs, sl, n)`: outputs of the last layer before dropout
+    raw:Tensor, # `(bs, sl, n)`: outputs of the last layer before dropout
     beta:float, # weight
-    mask:torch.Tensor=None, # `(bs, sl)`, True where padding is
-)->torch.Tensor: # a scalar; 0 for a single time step
+    mask:Tensor=None, # `(bs, sl)`, True where padding is
+)->Tensor: # a scalar; 0 for a single time step
     "Temporal activation regularisation: `beta` times the mean squared change from step to step"
     if raw.shape[1]<2: return raw.new_zeros(()).float()
     keep = None if mask is None else ~(mask[:,1:]|mask[:,:-1])
-    return beta*_mean((raw[:,1:]-raw[:,:-1]).float().pow(2), keep)
+    return beta*_mean_over((raw[:,1:]-raw[:,:-1]).float().pow(2), keep)
 
 # %% ../../nbs/02_train/13_regularisers.ipynb #a53ee955
 class RNNTrainer(Callback):
@@ -41,7 +42,9 @@ class RNNTrainer(Callback):
     def __init__(self,
         alpha:float=0., # weight of AR
         beta:float=0., # weight of TAR
-    ): self.alpha,self.beta = alpha,beta
+    ):
+        self.alpha = alpha
+        self.beta = beta
 
     def before_epoch(self):
         if hasattr(self.learn.model, 'reset'): self.learn.model.reset()
@@ -49,7 +52,7 @@ class RNNTrainer(Callback):
     def after_loss(self):
         l = self.learn
         if not l.training or not isinstance(l.output, (list,tuple)) or len(l.output)<3: return
-        raw,out = l.output[1],l.output[2]
+        _,raw,out = l.output[:3]
         mask = getattr(raw, 'mask', None)
         if self.alpha: l.loss_grad = l.loss_grad+ar_loss(out[-1], self.alpha, mask)
         if self.beta: l.loss_grad = l.loss_grad+tar_loss(raw[-1], self.beta, mask)

@@ -1,4 +1,4 @@
-"""Learning rates over time: one cycle, and how to find a good rate
+"""Learning rates over time: the one-cycle policy, and two other ways through a training
 
 Docs: https://textnb.github.io/textnb/02_train/schedule.html.md"""
 
@@ -7,12 +7,12 @@ Docs: https://textnb.github.io/textnb/02_train/schedule.html.md"""
 # %% auto #0
 __all__ = ['anneal_cos', 'anneal_exp', 'one_cycle', 'Scheduler', 'OneCycleScheduler', 'FlatCosScheduler']
 
-# %% ../../nbs/02_train/11_schedule.ipynb #a732ef69
+# %% ../../nbs/02_train/11_schedule.ipynb #5e4fa1e5
 import math
 
-# %% ../../nbs/02_train/11_schedule.ipynb #cfee6d1d
 import numpy as np
 from fastcore.basics import patch
+
 from ..base import defaults
 from .callback import *
 from .learner import *
@@ -44,16 +44,25 @@ def one_cycle(
     final_div:float=None, # the last rate is `lr_max/final_div`; `div_factor*1e4` by default
 )->tuple: # learning rate and momentum
     "Learning rate and momentum at position `p` of a cycle"
-    lr_max,final_div = np.asarray(lr_max, dtype=float),div_factor*1e4 if final_div is None else final_div
-    if p<pct_start: return anneal_cos(lr_max/div_factor, lr_max, p/pct_start),anneal_cos(*moms, p/pct_start)
+    lr_max = np.asarray(lr_max, dtype=float)
+    if final_div is None: final_div = div_factor*1e4
+    mom_ends,mom_peak = moms
+    if p<pct_start:
+        q = p/pct_start
+        return anneal_cos(lr_max/div_factor, lr_max, q),anneal_cos(mom_ends, mom_peak, q)
     q = (p-pct_start)/(1-pct_start) if pct_start<1 else 1.
-    return anneal_cos(lr_max, lr_max/final_div, q),anneal_cos(*moms[::-1], q)
+    return anneal_cos(lr_max, lr_max/final_div, q),anneal_cos(mom_peak, mom_ends, q)
 
 # %% ../../nbs/02_train/11_schedule.ipynb #0f010c4f
 class Scheduler(Callback):
     "Sets learning rate and momentum before each batch from the position in training"
     order = -5
-    def at(self, p:float)->tuple: raise NotImplementedError(f'{self.name} does not define `at`')
+
+    def at(self,
+        p:float, # position, from 0 to 1
+    )->tuple: # learning rates as for `lr_range`, and momentum
+        "What a subclass defines"
+        raise NotImplementedError(f'{self.name} does not define `at`')
 
     @property
     def position(self)->float: # from 0, before the first batch, to 1, at the last
@@ -65,13 +74,17 @@ class Scheduler(Callback):
         lr,mom = self.at(self.position)
         self.learn.set_hypers(lr=lr, mom=mom)
 
+def _check_share(share, name):
+    if not 0<=share<=1: raise ValueError(f'{name} is a part of the training, from 0 to 1, and not {share}')
+    return share
+
 def _check_moms(moms):
-    if np.shape(moms)!=(2,) or not all(0<=m<1 for m in moms): raise ValueError(f'moms are two momentums, each from 0 to less than 1, such as (0.95,0.85), and not {moms}')
-    return tuple(moms)
+    if np.shape(moms)==(2,) and all(0<=m<1 for m in moms): return tuple(moms)
+    raise ValueError(f'moms are two momentums, each from 0 to less than 1, such as (0.95,0.85), and not {moms}')
 
 # %% ../../nbs/02_train/11_schedule.ipynb #c73558ca
 class OneCycleScheduler(Scheduler):
-    "The one-cycle policy"
+    "The one-cycle policy; raises a ValueError for options that make no cycle"
     def __init__(self,
         lr_max, # the peak, as for `lr_range`
         moms:tuple=(0.95,0.85), # momentum at both ends, and at the peak
@@ -79,9 +92,12 @@ class OneCycleScheduler(Scheduler):
         pct_start:float=0.3, # part of training in which the rate rises
         final_div:float=None, # the last rate is `lr_max/final_div`
     ):
-        if not 0<=pct_start<=1: raise ValueError(f'pct_start is a part of the training, from 0 to 1, and not {pct_start}')
-        if not (div_factor>0 and (final_div is None or final_div>0)): raise ValueError(f'div_factor and final_div divide the peak: they must be above 0, and not {div_factor} and {final_div}')
-        self.lr_max,self.kw = lr_max,dict(moms=_check_moms(moms), div_factor=div_factor, pct_start=pct_start, final_div=final_div)
+        _check_share(pct_start, 'pct_start')
+        if not (div_factor>0 and (final_div is None or final_div>0)):
+            raise ValueError('div_factor and final_div divide the peak: '
+                f'they must be above 0, and not {div_factor} and {final_div}')
+        self.lr_max = lr_max
+        self.kw = dict(moms=_check_moms(moms), div_factor=div_factor, pct_start=pct_start, final_div=final_div)
 
     def at(self, p): return one_cycle(p, self.learn.lr_range(self.lr_max), **self.kw)
 
@@ -99,14 +115,15 @@ def fit_one_cycle(self:Learner,
     tot_epochs:int=None, # length of the cycle, if it is more than this call
     start_epoch:int=0, # epoch of the cycle to begin with
 ):
-    "Train for `cyc_len` epochs with the one-cycle policy"
+    "Train for `cyc_len` epochs with the one-cycle policy; raises a ValueError if they lie outside the cycle"
     max_lr = defaults.lr if max_lr is None else max_lr
-    sched,start = OneCycleScheduler(max_lr, moms, div_factor, pct_start, final_div),start_epoch or 0
-    tot = tot_epochs or max(cyc_len, start)
+    sched = OneCycleScheduler(max_lr, moms, div_factor, pct_start, final_div)
+    start = start_epoch or 0
+    total = tot_epochs or max(cyc_len, start)
     if cyc_len<1: raise ValueError(f'cyc_len is the number of epochs, at least 1, and not {cyc_len}')
-    if start>=tot: raise ValueError(f'start_epoch={start} is not inside a cycle of {tot} epochs: give `tot_epochs`')
+    if start>=total: raise ValueError(f'start_epoch={start} is not inside a cycle of {total} epochs: give `tot_epochs`')
     self.prepare_fit(max_lr, wd)
-    self.run_epochs(tot, min(start+cyc_len, tot), start, [sched, *(callbacks or [])])
+    self.run_epochs(total, min(start+cyc_len, total), start, [sched, *(callbacks or [])])
 
 # %% ../../nbs/02_train/11_schedule.ipynb #bb7f1eb0
 class FlatCosScheduler(Scheduler):
@@ -116,8 +133,9 @@ class FlatCosScheduler(Scheduler):
         moms:tuple=(0.95,0.85), # the first is kept throughout
         start_pct:float=0.72, # part of training with the flat rate
     ):
-        if not 0<=start_pct<=1: raise ValueError(f'start_pct is a part of the training, from 0 to 1, and not {start_pct}')
-        self.lr,self.moms,self.start_pct = lr,_check_moms(moms),start_pct
+        self.start_pct = _check_share(start_pct, 'start_pct')
+        self.lr = lr
+        self.moms = _check_moms(moms)
 
     def at(self, p):
         lr = self.learn.lr_range(self.lr)
@@ -148,8 +166,10 @@ def fine_tune(self:Learner,
     lr_mult:float=100., # the first group's rate is that much smaller than the last's
     **kwargs, # for `fit_one_cycle`
 ):
-    "Train the last layer group, then all of them"
-    if min(epochs, freeze_epochs)<1: raise ValueError(f'fine_tune trains for at least one epoch each: not {freeze_epochs} with the last group and {epochs} with all; use fit_one_cycle for one of the two')
+    "Train the last layer group, then all of them; raises a ValueError for less than one epoch each"
+    if min(epochs, freeze_epochs)<1:
+        raise ValueError(f'fine_tune trains for at least one epoch each: not {freeze_epochs} with the last group '
+            f'and {epochs} with all; use fit_one_cycle for one of the two')
     self.freeze()
     self.fit_one_cycle(freeze_epochs, slice(base_lr), pct_start=0.99, **kwargs)
     self.unfreeze()
