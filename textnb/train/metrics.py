@@ -12,22 +12,30 @@ __all__ = ['MatthewsCorreff', 'Metric', 'AvgMetric', 'as_metric', 'accuracy', 'e
 
 # %% ../../nbs/02_train/02_metrics.ipynb #70e666f0
 import math, numpy as np, torch, torch.nn.functional as F
+from fastcore.basics import patch
 from torch import Tensor
 
 # %% ../../nbs/02_train/02_metrics.ipynb #7c487d6a
 class Metric:
     "A measure over many batches: `reset`, `accumulate` each batch, ask for `value`"
     @property
-    def name(self)->str: return type(self).__name__.lower()
+    def name(self)->str: # of its column in the table of a fit
+        return type(self).__name__.lower()
+
     @property
-    def value(self)->float: raise NotImplementedError(f'{type(self).__name__} does not define `value`')
-    def reset(self): pass
+    def value(self)->float: # over all batches since `reset`
+        raise NotImplementedError(f'{type(self).__name__} does not define `value`')
+
+    def reset(self):
+        "Forget what was taken in"
+
     def accumulate(self,
         pred:Tensor, # logits of a batch
         targ:Tensor, # its targets
     ):
         "Take in a batch"
         raise NotImplementedError(f'{type(self).__name__} does not define `accumulate`')
+
     def __repr__(self): return f'{type(self).__name__}()'
 
 # %% ../../nbs/02_train/02_metrics.ipynb #8ee941ac
@@ -40,8 +48,14 @@ class AvgMetric(Metric):
         self.reset()
 
     @property
-    def name(self): return getattr(getattr(self.func, 'func', self.func), '__name__', type(self.func).__name__)
-    def reset(self): self.total,self.n = 0.,0
+    def name(self):
+        func = getattr(self.func, 'func', self.func) # what a `partial` stands for
+        return getattr(func, '__name__', type(self.func).__name__)
+
+    def reset(self):
+        self.total = 0.
+        self.n = 0
+
     def accumulate(self, pred, targ):
         self.total = self.total + self.func(pred, targ)*targ.numel()
         self.n += targ.numel()
@@ -53,22 +67,32 @@ class AvgMetric(Metric):
 def as_metric(
     m, # a `Metric`, a class of them, or a function of `(pred, targ)`; one with an attribute `metric` stands for that
 )->Metric: # ready to accumulate
-    "Make a `Metric` of `m`"
+    "Make a `Metric` of `m`; raises a TypeError if it is none"
     m = getattr(m, 'metric', m)
     if isinstance(m, type) and issubclass(m, Metric): m = m()
-    if not isinstance(m, Metric) and not callable(m): raise TypeError(f'{m!r:.40} is no metric: give a function of predictions and targets, such as `accuracy` (without quotes), or a `Metric`')
-    return m if isinstance(m, Metric) else AvgMetric(m)
+    if isinstance(m, Metric): return m
+    if callable(m): return AvgMetric(m)
+    raise TypeError(f'{m!r:.40} is no metric: give a function of predictions and targets, '
+        'such as `accuracy` (without quotes), or a `Metric`')
 
-# %% ../../nbs/02_train/02_metrics.ipynb #8a12f4c6
+# %% ../../nbs/02_train/02_metrics.ipynb #69c40b7e
 def _meet(ok, name, wants, pred, targ, cure):
-    "Raise unless `ok`: `pred` and `targ` are not what the metric `name` wants"
-    if not ok: raise ValueError(f'{name} wants {wants}, and here predictions of shape {tuple(pred.shape)} meet {targ.dtype} targets of shape {tuple(targ.shape)}: {cure}')
+    "Raise a ValueError unless `ok`: `pred` and `targ` are not what the metric `name` wants"
+    if ok: return
+    raise ValueError(f'{name} wants {wants}, and here predictions of shape {tuple(pred.shape)} meet '
+        f'{targ.dtype} targets of shape {tuple(targ.shape)}: {cure}')
 
 def _one_class(name, pred, targ):
-    _meet(targ.numel()*pred.shape[-1]==pred.numel() and not targ.is_floating_point(), name, 'one class for each prediction', pred, targ,
-        'for several labels a document take accuracy_thresh, fbeta or MultiLabelFbeta; for numbers, mean_squared_error or R2Score')
+    fits = targ.numel()*pred.shape[-1]==pred.numel() and not targ.is_floating_point()
+    _meet(fits, name, 'one class for each prediction', pred, targ,
+        'for several labels a document take accuracy_thresh, fbeta or MultiLabelFbeta; '
+        'for numbers, mean_squared_error or R2Score')
 
-# %% ../../nbs/02_train/02_metrics.ipynb #0b49f9b9
+def _labels(name, pred, targ):
+    _meet(pred.shape==targ.shape, name, 'a yes or no for each label', pred, targ,
+        'for one class a document take accuracy or FBeta; for numbers, mean_squared_error or R2Score')
+
+# %% ../../nbs/02_train/02_metrics.ipynb #4c837b38
 def accuracy(
     pred:Tensor, # logits, classes last
     targ:Tensor, # class indices, shaped like `pred` without its last dimension
@@ -84,7 +108,6 @@ def error_rate(
     "Share of targets that were not predicted"
     return 1-accuracy(pred, targ)
 
-# %% ../../nbs/02_train/02_metrics.ipynb #a3fe03d4
 def top_k_accuracy(
     pred:Tensor, # logits, classes last
     targ:Tensor, # class indices
@@ -95,9 +118,10 @@ def top_k_accuracy(
     top = pred.topk(min(k, pred.shape[-1]), dim=-1).indices
     return (top==targ.unsqueeze(-1)).any(-1).float().mean()
 
-# %% ../../nbs/02_train/02_metrics.ipynb #ea9d3d91
-def _labels(name, pred, targ):
-    _meet(pred.shape==targ.shape, name, 'a yes or no for each label', pred, targ, 'for one class a document take accuracy or FBeta; for numbers, mean_squared_error or R2Score')
+# %% ../../nbs/02_train/02_metrics.ipynb #de2d4849
+def _answers(pred, thresh, sigmoid):
+    "Yes or no for each label"
+    return (pred.sigmoid() if sigmoid else pred)>thresh
 
 def accuracy_thresh(
     pred:Tensor, # logits of the labels
@@ -107,7 +131,7 @@ def accuracy_thresh(
 )->Tensor: # a fraction
     "Share of answers that are right, with several labels a document"
     _labels('accuracy_thresh', pred, targ)
-    return (((pred.sigmoid() if sigmoid else pred)>thresh)==targ.bool()).float().mean()
+    return (_answers(pred, thresh, sigmoid)==targ.bool()).float().mean()
 
 def fbeta(
     pred:Tensor, # logits of the labels
@@ -119,46 +143,58 @@ def fbeta(
 )->Tensor: # mean over documents
     "F-beta of each document's labels, averaged"
     _labels('fbeta', pred, targ)
-    yes,targ = ((pred.sigmoid() if sigmoid else pred)>thresh).float(),targ.float()
-    tp = (yes*targ).sum(1)
-    prec,rec = tp/(yes.sum(1)+eps),tp/(targ.sum(1)+eps)
+    yes = _answers(pred, thresh, sigmoid).float()
+    targ = targ.float()
+    hits = (yes*targ).sum(1)
+    prec = hits/(yes.sum(1)+eps)
+    rec = hits/(targ.sum(1)+eps)
     return (prec*rec/(beta**2*prec+rec+eps)*(1+beta**2)).mean()
 
-# %% ../../nbs/02_train/02_metrics.ipynb #be47a95b
+# %% ../../nbs/02_train/02_metrics.ipynb #8c65a5a8
 def _numbers(name, pred, targ):
-    _meet(pred.numel()==targ.numel(), name, 'a number for each target', pred, targ, 'for classes take accuracy or FBeta')
+    _meet(pred.numel()==targ.numel(), name, 'a number for each target', pred, targ,
+        'for classes take accuracy or FBeta')
 
+def _flat_numbers(name, pred, targ):
+    "`pred` and `targ` as flat arrays of one type"
+    _numbers(name, pred, targ)
+    return pred.reshape(-1),targ.reshape(-1).to(pred.dtype)
+
+# %% ../../nbs/02_train/02_metrics.ipynb #a195fca0
 def mean_squared_error(
     pred:Tensor, # predicted numbers
     targ:Tensor, # the true ones
 )->Tensor: # a scalar
     "Mean squared difference"
-    _numbers('mean_squared_error', pred, targ)
-    return F.mse_loss(pred.reshape(-1), targ.reshape(-1).to(pred.dtype))
+    return F.mse_loss(*_flat_numbers('mean_squared_error', pred, targ))
 
 def mean_absolute_error(
     pred:Tensor, # predicted numbers
     targ:Tensor, # the true ones
 )->Tensor: # a scalar
     "Mean absolute difference"
-    _numbers('mean_absolute_error', pred, targ)
-    return F.l1_loss(pred.reshape(-1), targ.reshape(-1).to(pred.dtype))
+    return F.l1_loss(*_flat_numbers('mean_absolute_error', pred, targ))
 
-# %% ../../nbs/02_train/02_metrics.ipynb #27371699
+# %% ../../nbs/02_train/02_metrics.ipynb #691a82ca
 class Perplexity(Metric):
     "exp of the mean cross-entropy of a token"
-    def reset(self): self.total,self.n = 0.,0
+    def reset(self):
+        self.total = 0.
+        self.n = 0
+
     def accumulate(self, pred, targ):
         _one_class('Perplexity', pred, targ)
-        p = pred.float().reshape(-1, pred.shape[-1])
-        self.total += F.cross_entropy(p, targ.reshape(-1), reduction='sum').double()
+        flat = pred.float().reshape(-1, pred.shape[-1])
+        self.total += F.cross_entropy(flat, targ.reshape(-1), reduction='sum').double()
         self.n += targ.numel()
 
     @property
     def value(self):
-        try: return math.exp(float(self.total)/self.n) if self.n else math.nan
+        if not self.n: return math.nan
+        try: return math.exp(float(self.total)/self.n)
         except OverflowError: return math.inf
 
+# %% ../../nbs/02_train/02_metrics.ipynb #c20ef96f
 def perplexity(
     pred:Tensor, # logits, vocabulary last
     targ:Tensor, # token ids
@@ -168,58 +204,69 @@ def perplexity(
     return F.cross_entropy(pred.float().reshape(-1, pred.shape[-1]), targ.reshape(-1)).exp()
 perplexity.metric = Perplexity
 
-# %% ../../nbs/02_train/02_metrics.ipynb #f8c8fc1b
+# %% ../../nbs/02_train/02_metrics.ipynb #e379458f
 class ConfusionMatrix(Metric):
     "Counts of true class (row) and predicted class (column)"
     def reset(self): self.cm = None
+
     def accumulate(self, pred, targ):
         _one_class(type(self).__name__, pred, targ)
-        pred,targ = pred.reshape(-1, pred.shape[-1]),targ.reshape(-1)
-        c = pred.shape[-1]
-        cm = torch.bincount(targ*c+pred.argmax(-1), minlength=c*c).view(c, c).cpu().double()
-        self.cm = cm if self.cm is None else self.cm+cm
+        n = pred.shape[-1]
+        pred = pred.reshape(-1, n).argmax(-1)
+        targ = targ.reshape(-1)
+        counts = torch.bincount(targ*n+pred, minlength=n*n).view(n, n).cpu().double()
+        self.cm = counts if self.cm is None else self.cm+counts
 
     @property
-    def name(self): return {'ConfusionMatrix':'confusion_matrix'}.get(type(self).__name__, type(self).__name__.lower())
+    def name(self):
+        own = type(self).__name__
+        return 'confusion_matrix' if own=='ConfusionMatrix' else own.lower()
+
     @property
     def value(self): return self.cm
 
-# %% ../../nbs/02_train/02_metrics.ipynb #c2919a35
+# %% ../../nbs/02_train/02_metrics.ipynb #c661ed1d
 def _ratio(a, b): return torch.where(b>0, a/b.clamp(min=1e-30), torch.zeros_like(a))
 
 class _FromCM(ConfusionMatrix):
+    "A measure of hits, predictions and targets of each class, averaged as asked"
     def __init__(self,
         average:str='binary', # 'binary', 'micro', 'macro', 'weighted', or None for each class
         pos_label:int=1, # the positive class of 'binary'
         eps:float=1e-9, # kept for version 1 of fastai; classes without predictions count as 0
     ):
-        if average not in ('binary','micro','macro','weighted',None): raise ValueError(f"average={average!r}: choose 'binary', 'micro', 'macro', 'weighted' or None")
-        self.average,self.pos_label = average,pos_label
+        if average not in ('binary','micro','macro','weighted',None):
+            raise ValueError(f"average={average!r}: choose 'binary', 'micro', 'macro', 'weighted' or None")
+        self.average = average
+        self.pos_label = pos_label
         self.reset()
 
-    def _mean(self, f):
-        "`f` of hits, predictions and targets, averaged as asked"
-        tp,npred,ntarg = self.cm.diag(),self.cm.sum(0),self.cm.sum(1)
-        if self.average=='micro': return float(f(tp.sum(), npred.sum(), ntarg.sum()))
-        each = f(tp, npred, ntarg)
+    def measure(self, hits, npred, ntarg): raise NotImplementedError(f'{type(self).__name__} does not define `measure`')
+
+    @property
+    def value(self):
+        hits = self.cm.diag()
+        npred = self.cm.sum(0)
+        ntarg = self.cm.sum(1)
+        if self.average=='micro': return float(self.measure(hits.sum(), npred.sum(), ntarg.sum()))
+        each = self.measure(hits, npred, ntarg)
         if self.average is None: return each
         if self.average=='macro': return float(each[(npred+ntarg)>0].mean())
         if self.average=='weighted': return float((each*ntarg).sum()/ntarg.sum())
-        if len(self.cm)!=2: raise ValueError(f"{type(self).__name__}: average='binary' needs 2 classes, and there are {len(self.cm)}: choose 'macro', 'weighted' or 'micro'")
+        if len(self.cm)!=2:
+            raise ValueError(f"{type(self).__name__}: average='binary' needs 2 classes, and there are {len(self.cm)}: "
+                "choose 'macro', 'weighted' or 'micro'")
         return float(each[self.pos_label])
 
-# %% ../../nbs/02_train/02_metrics.ipynb #d79a267c
 class Precision(_FromCM):
     "Of what was predicted, the share that is right"
-    @property
-    def value(self): return self._mean(lambda tp,npred,ntarg: _ratio(tp, npred))
+    def measure(self, hits, npred, ntarg): return _ratio(hits, npred)
 
+# %% ../../nbs/02_train/02_metrics.ipynb #cf59e52f
 class Recall(_FromCM):
     "Of what is there, the share that was found"
-    @property
-    def value(self): return self._mean(lambda tp,npred,ntarg: _ratio(tp, ntarg))
+    def measure(self, hits, npred, ntarg): return _ratio(hits, ntarg)
 
-# %% ../../nbs/02_train/02_metrics.ipynb #2694c6a4
 class FBeta(_FromCM):
     "Precision and recall in one number"
     def __init__(self,
@@ -231,70 +278,83 @@ class FBeta(_FromCM):
         super().__init__(average, pos_label, eps)
         self.beta = beta
 
-    @property
-    def value(self):
+    def measure(self, hits, npred, ntarg):
         b = self.beta**2
-        return self._mean(lambda tp,npred,ntarg: _ratio((1+b)*tp, b*ntarg+npred))
+        return _ratio((1+b)*hits, b*ntarg+npred)
 
-# %% ../../nbs/02_train/02_metrics.ipynb #9a6fbe15
+# %% ../../nbs/02_train/02_metrics.ipynb #b4e03112
 class MatthewsCorrcoef(ConfusionMatrix):
     "Correlation of predicted and true classes (Gorodkin 2004, for any number of them)"
     @property
     def value(self):
-        t,p,n,c = self.cm.sum(1),self.cm.sum(0),self.cm.sum(),self.cm.trace()
-        d = ((n**2-(p*p).sum())*(n**2-(t*t).sum())).sqrt()
-        return float((c*n-(t*p).sum())/d) if d>0 else 0.
+        t = self.cm.sum(1) # how often each class is true
+        p = self.cm.sum(0) # how often each is predicted
+        n = self.cm.sum()
+        hits = self.cm.trace()
+        spread = ((n**2-(p*p).sum())*(n**2-(t*t).sum())).sqrt()
+        return float((hits*n-(t*p).sum())/spread) if spread>0 else 0.
 
 MatthewsCorreff = MatthewsCorrcoef
 
+# %% ../../nbs/02_train/02_metrics.ipynb #a2d2ec58
 class KappaScore(ConfusionMatrix):
     "Agreement beyond chance (Cohen 1960)"
     def __init__(self,
         weights:str=None, # None, 'linear' or 'quadratic': the cost of a miss by its distance
     ):
-        if weights not in (None,'linear','quadratic'): raise ValueError(f"weights={weights!r}: choose None, 'linear' or 'quadratic'")
+        if weights not in (None,'linear','quadratic'):
+            raise ValueError(f"weights={weights!r}: choose None, 'linear' or 'quadratic'")
         self.weights = weights
         self.reset()
 
     @property
     def value(self):
-        c = len(self.cm)
-        d = (torch.arange(c).view(-1,1)-torch.arange(c)).abs().double()
-        w = (d>0).double() if self.weights is None else d**(1 if self.weights=='linear' else 2)
+        n = len(self.cm)
+        distance = (torch.arange(n).view(-1,1)-torch.arange(n)).abs().double()
+        costs = {None:(distance>0).double(), 'linear':distance, 'quadratic':distance**2}
+        cost = costs[self.weights]
         chance = torch.outer(self.cm.sum(1), self.cm.sum(0))/self.cm.sum()
-        return float(1-(w*self.cm).sum()/(w*chance).sum())
+        return float(1-(cost*self.cm).sum()/(cost*chance).sum())
 
-# %% ../../nbs/02_train/02_metrics.ipynb #295fbfa0
+# %% ../../nbs/02_train/02_metrics.ipynb #45770dfe
 def auc_roc(
     scores, # `(n,)` numbers, larger for the positive class
     targ, # `(n,)` 0 or 1
 )->float: # NaN if there is only one class, or a score is NaN
     "Area under the ROC curve"
-    s,t = np.asarray(scores, dtype=float),np.asarray(targ).astype(bool)
-    npos,nneg = int(t.sum()),int((~t).sum())
-    if not (npos and nneg) or np.isnan(s).any(): return math.nan
-    _,inv,cnt = np.unique(s, return_inverse=True, return_counts=True)
-    rank = (np.cumsum(cnt)-(cnt-1)/2)[inv]
-    return float((rank[t].sum()-npos*(npos+1)/2)/(npos*nneg))
+    scores = np.asarray(scores, dtype=float)
+    pos = np.asarray(targ).astype(bool)
+    npos = int(pos.sum())
+    nneg = len(pos)-npos
+    if not (npos and nneg) or np.isnan(scores).any(): return math.nan
+    _,group,count = np.unique(scores, return_inverse=True, return_counts=True)
+    rank = (np.cumsum(count)-(count-1)/2)[group]
+    return float((rank[pos].sum()-npos*(npos+1)/2)/(npos*nneg))
 
-# %% ../../nbs/02_train/02_metrics.ipynb #30c4881b
+# %% ../../nbs/02_train/02_metrics.ipynb #11de79d5
 class AUROC(Metric):
     "Area under the ROC curve; with more than two classes, the mean over each against the rest"
-    def reset(self): self.preds,self.targs = [],[]
+    def reset(self):
+        self.preds = []
+        self.targs = []
+
     def accumulate(self, pred, targ):
-        if pred.shape[-1]>1: _one_class('AUROC', pred, targ)
-        self.preds.append(pred.detach().float().cpu().reshape(-1, pred.shape[-1]))
+        n = pred.shape[-1]
+        if n>1: _one_class('AUROC', pred, targ)
+        self.preds.append(pred.detach().float().cpu().reshape(-1, n))
         self.targs.append(targ.cpu().reshape(-1))
 
     @property
     def value(self):
-        p,t = torch.cat(self.preds),torch.cat(self.targs)
-        if p.shape[1]==1: return auc_roc(p[:,0], t)
-        if p.shape[1]==2: return auc_roc(p[:,1]-p[:,0], t)
-        p = p.double().softmax(1)
-        return float(np.mean([auc_roc(p[:,i], t==i) for i in range(p.shape[1])]))
+        pred = torch.cat(self.preds)
+        targ = torch.cat(self.targs)
+        n = pred.shape[1]
+        if n==1: return auc_roc(pred[:,0], targ)
+        if n==2: return auc_roc(pred[:,1]-pred[:,0], targ)
+        probs = pred.double().softmax(1)
+        return float(np.mean([auc_roc(probs[:,i], targ==i) for i in range(n)]))
 
-# %% ../../nbs/02_train/02_metrics.ipynb #d517cc46
+# %% ../../nbs/02_train/02_metrics.ipynb #860ce2ca
 class MultiLabelFbeta(Metric):
     "F-beta of several labels a document, from the counts of the whole set"
     def __init__(self,
@@ -304,49 +364,77 @@ class MultiLabelFbeta(Metric):
         sigmoid:bool=True, # turn logits into probabilities first?
         average:str='micro', # 'micro', 'macro', 'weighted', or None for each label
     ):
-        if average not in ('micro','macro','weighted',None): raise ValueError(f"average={average!r}: choose 'micro', 'macro', 'weighted' or None")
-        self.beta2,self.thresh,self.sigmoid,self.average = beta**2,thresh,sigmoid,average
+        if average not in ('micro','macro','weighted',None):
+            raise ValueError(f"average={average!r}: choose 'micro', 'macro', 'weighted' or None")
+        self.beta2 = beta**2
+        self.thresh = thresh
+        self.sigmoid = sigmoid
+        self.average = average
         self.reset()
 
-    def reset(self): self.tp,self.npred,self.ntarg = 0.,0.,0.
-    def accumulate(self, pred, targ):
-        _labels('MultiLabelFbeta', pred, targ)
-        yes,targ = ((pred.sigmoid() if self.sigmoid else pred)>self.thresh).double().cpu(),targ.double().cpu()
-        self.tp,self.npred,self.ntarg = self.tp+(yes*targ).sum(0),self.npred+yes.sum(0),self.ntarg+targ.sum(0)
+    def reset(self):
+        self.hits = 0.
+        self.npred = 0.
+        self.ntarg = 0.
 
-    @property
-    def value(self):
-        f = lambda tp,npred,ntarg: _ratio((1+self.beta2)*tp, self.beta2*ntarg+npred)
-        if self.average=='micro': return float(f(self.tp.sum(), self.npred.sum(), self.ntarg.sum()))
-        each = f(self.tp, self.npred, self.ntarg)
-        if self.average is None: return each
-        return float(each.mean() if self.average=='macro' else (each*self.ntarg).sum()/self.ntarg.sum())
+# %% ../../nbs/02_train/02_metrics.ipynb #d4d4ff5e
+@patch
+def accumulate(self:MultiLabelFbeta, pred, targ):
+    _labels('MultiLabelFbeta', pred, targ)
+    yes = _answers(pred, self.thresh, self.sigmoid).double().cpu()
+    targ = targ.double().cpu()
+    self.hits = self.hits+(yes*targ).sum(0)
+    self.npred = self.npred+yes.sum(0)
+    self.ntarg = self.ntarg+targ.sum(0)
 
-# %% ../../nbs/02_train/02_metrics.ipynb #814ee350
+@patch(as_prop=True)
+def value(self:MultiLabelFbeta):
+    def measure(hits, npred, ntarg): return _ratio((1+self.beta2)*hits, self.beta2*ntarg+npred)
+    if self.average=='micro': return float(measure(self.hits.sum(), self.npred.sum(), self.ntarg.sum()))
+    each = measure(self.hits, self.npred, self.ntarg)
+    if self.average is None: return each
+    if self.average=='macro': return float(each.mean())
+    return float((each*self.ntarg).sum()/self.ntarg.sum())
+
+# %% ../../nbs/02_train/02_metrics.ipynb #186161ea
 class root_mean_squared_error(Metric):
     "Root of the mean squared difference over the whole set"
     def __init__(self): self.reset()
-    def reset(self): self.sq,self.n = 0.,0
+
+    def reset(self):
+        self.squares = 0.
+        self.n = 0
+
     def accumulate(self, pred, targ):
         _numbers('root_mean_squared_error', pred, targ)
-        self.sq += (pred.reshape(-1).double()-targ.reshape(-1)).pow(2).sum().cpu()
+        self.squares += (pred.reshape(-1).double()-targ.reshape(-1)).pow(2).sum().cpu()
         self.n += targ.numel()
 
     @property
-    def value(self): return math.sqrt(float(self.sq)/self.n) if self.n else math.nan
+    def value(self): return math.sqrt(float(self.squares)/self.n) if self.n else math.nan
 
-# %% ../../nbs/02_train/02_metrics.ipynb #72b8f1f0
+# %% ../../nbs/02_train/02_metrics.ipynb #4a7f705b
 class R2Score(Metric):
     "Coefficient of determination: 1 is perfect, 0 is no better than the mean"
-    def reset(self): self.first,self.res,self.s,self.s2,self.n = None,0.,0.,0.,0
+    def reset(self):
+        self.first = None # target, from which the others are counted
+        self.errors = 0. # sum of squared errors
+        self.total = 0. # sum of the targets
+        self.squares = 0. # sum of their squares
+        self.n = 0
+
     def accumulate(self, pred, targ):
         _numbers('R2Score', pred, targ)
-        p,t = pred.reshape(-1).double().cpu(),targ.reshape(-1).double().cpu()
-        if self.first is None: self.first = t[0]
-        d = t-self.first
-        self.res,self.s,self.s2,self.n = self.res+(p-t).pow(2).sum(),self.s+d.sum(),self.s2+d.pow(2).sum(),self.n+len(t)
+        pred = pred.reshape(-1).double().cpu()
+        targ = targ.reshape(-1).double().cpu()
+        if self.first is None: self.first = targ[0]
+        away = targ-self.first
+        self.errors += (pred-targ).pow(2).sum()
+        self.total += away.sum()
+        self.squares += away.pow(2).sum()
+        self.n += len(targ)
 
     @property
     def value(self):
-        tot = self.s2-self.s**2/max(1, self.n)
-        return float(1-self.res/tot) if tot>0 else math.nan
+        spread = self.squares-self.total**2/max(1, self.n)
+        return float(1-self.errors/spread) if spread>0 else math.nan
