@@ -29,4 +29,7 @@ from .csv_log import *
 from .checkpoints import *
 
 # %% ../../nbs/02_train/index.ipynb #6514b522
-__all__ = [name for name, value in globals().items() if name[0]!='_' and not inspect.ismodule(value)]
+# What a learner is put together from, and what only learners call: imported by name, not by `*`
+_pieces = ('WithCallbacks','LayerGroups','TrainingLoop','Predicting','Saving','load_weights','preserve_training','smooth')
+_own = [name for name, value in globals().items() if name[0]!='_' and not inspect.ismodule(value)]
+__all__ = [name for name in _own if name not in _pieces]

@@ -99,6 +99,16 @@ def added_cbs(self:WithCallbacks,
     try: yield self
     finally: self.callbacks = before
 
+# %% ../../nbs/02_train/04_callback.ipynb #65dd3bb1
+@patch
+def add_cb_fns(self:WithCallbacks,
+    fns, # makers of callbacks, or None
+):
+    "Add the callbacks that `fns` make"
+    for make in fns or []:
+        of_class = isinstance(getattr(make, 'func', make), type) # a class, or a `partial` of one
+        self.add_cb(make() if of_class else make(self))
+
 # %% ../../nbs/02_train/04_callback.ipynb #ab8147d3
 class CancelBatchException(Exception): "Skip the rest of this batch"
 class CancelStepException(Exception): "Keep the gradients of this batch, but do not step"

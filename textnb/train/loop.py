@@ -48,29 +48,25 @@ class TrainingLoop(WithCallbacks, LayerGroups):
         self.device = torch.device(getattr(data, 'device', None) or default_device())
         self.model = to_device(model, self.device)
         self.loss_func = loss_func or getattr(data, 'loss_func', None)
+        self.opt = None # made by `create_opt`
+        self.opt_func = opt_func
+        self.true_wd = true_wd
+        self.bn_wd = bn_wd
+        self.wd = wd
+        self.train_bn = train_bn
+        self.split(layer_groups or [self.model])
         self.metrics = [metrics] if callable(metrics) else list(metrics or [])
         self.path = Path(path or getattr(data, 'path', None) or '.')
         self.model_dir = model_dir
-        self._init_optimizing(opt_func, true_wd, bn_wd, wd, train_bn)
         self._init_position()
-        self.split(layer_groups or [self.model])
         self.add_time = add_time
         self.silent = getattr(defaults, 'silent', False) if silent is None else silent
-        self._init_callbacks(callbacks, callback_fns)
+        self.recorder = self.add_cb(Recorder())
+        if not self.silent: self.add_cb(ProgressBar())
+        for cb in callbacks or []: self.add_cb(cb)
+        self.add_cb_fns(callback_fns)
 
-# %% ../../nbs/02_train/07_loop.ipynb #8a9c043d
-@patch
-def _init_optimizing(self:TrainingLoop, opt_func, true_wd, bn_wd, wd, train_bn):
-    self.opt = None # made by `create_opt`
-    self.opt_func = opt_func
-    self.true_wd = true_wd
-    self.bn_wd = bn_wd
-    self.wd = wd
-    self.train_bn = train_bn
-    self.amp_dtype = None # a 16-bit type while training in it
-    self.scaler = None # scales the loss in float16
-
-# %% ../../nbs/02_train/07_loop.ipynb #c8a837ea
+# %% ../../nbs/02_train/07_loop.ipynb #1deef138
 @patch
 def _init_position(self:TrainingLoop):
     self.epoch = 0 # of this fit
@@ -81,16 +77,8 @@ def _init_position(self:TrainingLoop):
     self.training = False # and not validating or idle
     self.with_valid = True # validate after each epoch?
     self.exception = None # that ended the fit
-
-# %% ../../nbs/02_train/07_loop.ipynb #f882f5c7
-@patch
-def _init_callbacks(self:TrainingLoop, callbacks, callback_fns):
-    self.recorder = self.add_cb(Recorder())
-    if not self.silent: self.add_cb(ProgressBar())
-    for cb in callbacks or []: self.add_cb(cb)
-    for make in callback_fns or []:
-        of_class = isinstance(getattr(make, 'func', make), type) # a class, or a `partial` of one
-        self.add_cb(make() if of_class else make(self))
+    self.amp_dtype = None # a 16-bit type while training in it
+    self.scaler = None # scales the loss in float16
 
 @patch
 def __repr__(self:TrainingLoop):

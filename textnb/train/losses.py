@@ -63,7 +63,6 @@ def _like(weights, pred):
     "`weights`, if there are any, as a tensor of the kind of `pred`"
     return None if weights is None else torch.as_tensor(weights, dtype=pred.dtype, device=pred.device)
 
-# %% ../../nbs/02_train/01_losses.ipynb #ac5d542c
 class MSELossFlat(FlatLoss):
     "Mean squared error of numbers"
     def flat(self, pred, targ, reduction):

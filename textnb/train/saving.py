@@ -217,7 +217,15 @@ def load(self:Saving,
     if with_rng and meta.get('rng'): set_rng_state(meta['rng'])
     return self
 
-# %% ../../nbs/02_train/09_saving.ipynb #ff8168b3
+# %% ../../nbs/02_train/09_saving.ipynb #fa0188e4
+def _check_kind(meta, path):
+    "Raise a ValueError unless the archive with `meta` was written by `save`"
+    kind = meta.get('kind', 'weights')
+    if kind=='weights': return
+    article = 'an' if kind[0] in 'aeiou' else 'a'
+    raise ValueError(f'{path} was not written by `save`: it holds {article} {kind}. '
+        'Load an exported learner with `load_learner`, an encoder with `load_encoder`')
+
 @patch
 def load_state(self:Saving,
     path:Path, # the file, for messages
@@ -227,18 +235,14 @@ def load_state(self:Saving,
     with_opt:bool=None, # the optimizer too? by default if there is one that fits
 ):
     "Put model, optimizer and count of epochs into the state of an archive"
-    kind = meta.get('kind', 'weights')
-    if kind!='weights':
-        article = 'an' if kind[0] in 'aeiou' else 'a'
-        raise ValueError(f'{path} was not written by `save`: it holds {article} {kind}. '
-            'Load an exported learner with `load_learner`, an encoder with `load_encoder`')
+    _check_kind(meta, path)
     if strict: _check_names(meta.get('names', {}), _names(self.data), path)
     opt = meta.get('opt')
     if self.opt is None: self.create_opt()
     if with_opt and not opt: raise ValueError(f'{path} has no optimizer state: it was saved with `with_opt=False`')
+    if with_opt is None: with_opt = opt and opt['kind']==type(self.opt).__name__
     weights = {k[len('model.'):]:v for k,v in tensors.items() if k.startswith('model.')}
     self.load_report = load_weights(self.model, weights, strict, path)
     if hasattr(self.model, 'reset'): self.model.reset()
-    fits = opt and opt['kind']==type(self.opt).__name__
-    if with_opt or (with_opt is None and fits): self.load_opt_state(tensors, opt)
+    if with_opt: self.load_opt_state(tensors, opt)
     self.epochs_done = meta.get('epochs_done', self.epochs_done)
