@@ -17,8 +17,15 @@ from torch import nn
 from .base.core import *
 from .base.html import *
 from .text.datasets import *
-from .text.transform import *
+from .text.rules import *
+from .text.tokenizers import *
+from .text.pipeline import *
+from .text.subwords import *
+from .text.vocab import *
+from .text.store import *
+from .text.workers import *
 from .text.corpus import *
+from .text.readers import *
 from .text.data import *
 from .train.losses import *
 from .models.layers import *
