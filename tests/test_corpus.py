@@ -120,7 +120,7 @@ def test_the_iterator_is_read_as_needed():
         for i in range(1000):
             given[0] = i
             yield 'a b'
-    for w,res in workers._encode(workers._shares(docs(), 10), workers._Encoder(Tokenizer(), workers._Growing(), (False,True,False)), 2, None):
+    for w,res in workers.encode_shares(workers.shares_of(docs(), 10), workers.Encoder(Tokenizer(), workers.GrowingNumbers(), (False,True,False)), 2):
         ahead.append(given[0]-10*len(ahead))
     assert len(ahead)==100 and max(ahead)<=60
 

@@ -171,7 +171,7 @@ def test_tokenizer_of_v1():
 
 def test_a_tokenizer_serves_threads():
     tok,texts = Tokenizer(),[f"Text {i}, isn't it number {i*7}?" for i in range(300)]
-    tok._by_chunk().max_len = 20
+    tok.pieces.max_len = 20
     want,got = [Tokenizer().process_text(t) for t in texts],[None]*4
     def work(i): got[i] = [tok.process_text(t) for t in texts]
     ths = [threading.Thread(target=work, args=(i,)) for i in range(4)]

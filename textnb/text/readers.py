@@ -11,7 +11,8 @@ __all__ = ['Texts', 'csv_texts', 'folder_texts', 'parquet_texts']
 import warnings
 from pathlib import Path
 
-from .tokenizers import _need
+from ..base import did_you_mean, listed
+from .tokenizers import need_extra
 
 # %% ../../nbs/01_text/19_readers.ipynb #7197f52a
 class Texts:
@@ -19,17 +20,27 @@ class Texts:
     def __init__(self,
         read, # function that returns an iterator over the documents
         name:str, # what is read
-    ): self.read,self.name = read,name
+    ):
+        self.read = read
+        self.name = name
     def __iter__(self): return self.read()
     def __repr__(self): return f'Texts from {self.name}'
 
-def _columns(df, cols, path):
-    "The columns `cols` (names or places) of `df`, one text or a tuple a row"
-    many = isinstance(cols, (list,tuple))
-    for c in cols if many else [cols]:
-        if c not in df.columns and not (isinstance(c, int) and c<df.shape[1]): raise ValueError(f'There is no column {c!r} in {path}: it has {", ".join(map(str, df.columns))}')
-    get = [(df[c] if c in df.columns else df.iloc[:,c]).tolist() for c in (cols if many else [cols])]
-    return zip(*get) if many else get[0]
+# %% ../../nbs/01_text/19_readers.ipynb #a353ba2d
+def _no_column(c, names, path):
+    "The error for a column `c` that is not among `names`"
+    return ValueError(f'There is no column {c!r} in {path}: it has {listed(names)}.{did_you_mean(c, names)}')
+
+def _column(df, c, path):
+    "The column `c` of `df`, a name or a place, as a list"
+    if c in df.columns: return df[c].tolist()
+    if isinstance(c, int) and c<df.shape[1]: return df.iloc[:,c].tolist()
+    raise _no_column(c, df.columns, path)
+
+def _documents(df, cols, path):
+    "The column `cols` of `df`, or a tuple a row where `cols` are several"
+    if not isinstance(cols, (list, tuple)): return _column(df, cols, path)
+    return zip(*[_column(df, c, path) for c in cols])
 
 # %% ../../nbs/01_text/19_readers.ipynb #e0b4436a
 def csv_texts(
@@ -38,15 +49,18 @@ def csv_texts(
     chunksize:int=10000, # rows read at a time
     **kwargs, # further arguments of `pandas.read_csv`, such as `sep`, `header`, `encoding`
 )->Texts: # strings, or tuples for several columns
-    "Texts of a CSV file, read in pieces"
+    "Texts of a CSV file, read in pieces; reading raises a ValueError for a missing column or a broken line"
     import pandas as pd
+    settings = {**dict(dtype=str, keep_default_na=False), **kwargs}
     def read():
         try:
-            with pd.read_csv(path, chunksize=chunksize, **{**dict(dtype=str, keep_default_na=False), **kwargs}) as dfs:
-                for df in dfs: yield from _columns(df, cols, path)
+            with pd.read_csv(path, chunksize=chunksize, **settings) as dfs:
+                for df in dfs: yield from _documents(df, cols, path)
         except pd.errors.ParserError as e:
-            raise ValueError(f'{path} has a broken line ({e}): mend its quotes or separators, or skip such lines with on_bad_lines="skip"') from e
-        except UnicodeDecodeError as e: raise ValueError(f'{path} is not UTF-8 ({e}): say what it is, as in encoding="latin-1"') from e
+            raise ValueError(f'{path} has a broken line ({e}): '
+                'mend its quotes or separators, or skip such lines with on_bad_lines="skip"') from e
+        except UnicodeDecodeError as e:
+            raise ValueError(f'{path} is not UTF-8 ({e}): say what it is, as in encoding="latin-1"') from e
     return Texts(read, str(path))
 
 # %% ../../nbs/01_text/19_readers.ipynb #f23c7045
@@ -56,15 +70,18 @@ def folder_texts(
     encoding:str='utf-8', # encoding of the files
     skip_unreadable:bool=False, # leave files out that cannot be read, with a warning, rather than stop?
 )->Texts: # a string a file, by path in alphabetical order
-    "Texts of the files in a folder"
-    path,extensions = Path(path),{extensions} if isinstance(extensions, str) else set(extensions)
+    "Texts of the files in a folder; raises a FileNotFoundError if it is not there"
+    path = Path(path)
+    endings = {extensions} if isinstance(extensions, str) else set(extensions)
     if not path.is_dir(): raise FileNotFoundError(f'There is no folder {path}')
     def read():
-        for f in sorted(o for o in path.rglob('*') if o.suffix in extensions and not o.is_dir()):
+        for f in sorted(o for o in path.rglob('*') if o.suffix in endings and not o.is_dir()):
             try: text = f.read_text(encoding=encoding)
-            except (OSError,UnicodeError) as e:
+            except (OSError, UnicodeError) as e:
                 msg = f'{f} cannot be read ({e})'
-                if not skip_unreadable: raise ValueError(f'{msg}: mend or remove it, give its encoding, or skip such files with skip_unreadable=True') from e
+                if not skip_unreadable:
+                    raise ValueError(f'{msg}: mend or remove it, give its encoding, '
+                        'or skip such files with skip_unreadable=True') from e
                 warnings.warn(f'{msg} and is left out')
             else: yield text
     return Texts(read, str(path))
@@ -76,11 +93,11 @@ def parquet_texts(
     chunksize:int=10000, # rows read at a time
 )->Texts: # strings, or tuples for several columns
     "Texts of a parquet file, read in pieces; needs the extra `textnb[parquet]`"
-    pq = _need('pyarrow.parquet', 'parquet')
-    names = list(cols) if isinstance(cols, (list,tuple)) else [cols]
+    pq = need_extra('pyarrow.parquet', 'parquet')
+    names = list(cols) if isinstance(cols, (list, tuple)) else [cols]
     def read():
-        f = pq.ParquetFile(path)
+        file = pq.ParquetFile(path)
         for c in names:
-            if c not in f.schema_arrow.names: raise ValueError(f'There is no column {c!r} in {path}: it has {", ".join(f.schema_arrow.names)}')
-        for b in f.iter_batches(chunksize, columns=names): yield from _columns(b.to_pandas(), cols, path)
+            if c not in file.schema_arrow.names: raise _no_column(c, file.schema_arrow.names, path)
+        for batch in file.iter_batches(chunksize, columns=names): yield from _documents(batch.to_pandas(), cols, path)
     return Texts(read, str(path))

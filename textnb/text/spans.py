@@ -7,14 +7,14 @@ Docs: https://textnb.github.io/textnb/01_text/spans.html.md"""
 # %% auto #0
 __all__ = ['Tracked', 'put_in', 'merge_spans', 'track_rule', 'token_spans', 'word_groups', 'sentence_groups']
 
-# %% ../../nbs/01_text/18_spans.ipynb #d279f361
-import difflib, html, re
+# %% ../../nbs/01_text/18_spans.ipynb #83d2c2f5
+import difflib,re
+from itertools import chain
 
 from fastcore.basics import patch
 
-from .rules import (_entities, _leftovers, _re_entity, _re_rep, _re_wrep, BOS, EOS, FLD, TK_MAJ, TK_REP, TK_UP, TK_WREP,
-    fix_html, replace_rep, replace_wrep, rm_useless_spaces, spec_add_spaces)
-from .pipeline import clean_text
+from .rules import BOS, EOS, FLD, TK_MAJ, TK_REP, TK_UP, TK_WREP, Replace
+from .pipeline import document_parts
 
 # %% ../../nbs/01_text/18_spans.ipynb #54079c28
 class Tracked:
@@ -22,8 +22,10 @@ class Tracked:
     def __init__(self,
         text:str, # the text now
         spans:list=None, # (start, end) or None for each character; by default the text is the original
-    ): self.text,self.spans = text,[(i,i+1) for i in range(len(text))] if spans is None else spans
-    def __add__(self, o): return Tracked(self.text+o.text, self.spans+o.spans)
+        start:int=0, # where the original begins, if `spans` are not given
+    ):
+        self.text = text
+        self.spans = [(i, i+1) for i in range(start, start+len(text))] if spans is None else spans
     def __getitem__(self, s): return Tracked(self.text[s], self.spans[s])
 
 def put_in(
@@ -32,59 +34,47 @@ def put_in(
     "A text that was put in"
     return Tracked(s, [None]*len(s))
 
+def _join(parts):
+    "One `Tracked` of several"
+    return Tracked(''.join(o.text for o in parts), list(chain.from_iterable(o.spans for o in parts)))
+
+# %% ../../nbs/01_text/18_spans.ipynb #5f9a8da9
 def merge_spans(
     spans, # spans, or None
 )->tuple: # (start, end); None if there is none
     "The smallest span that has them all"
     some = [s for s in spans if s is not None]
-    return (min(a for a,_ in some),max(b for _,b in some)) if some else None
+    return (min(a for a,_ in some), max(b for _,b in some)) if some else None
 
-# %% ../../nbs/01_text/18_spans.ipynb #d1feb5b3
 @patch
-def sub(self:Tracked,
-    pattern, # a regular expression, as text or compiled
-    f, # function of the match: the new text, or three texts of which the middle one stands for the match
+def replace(self:Tracked,
+    step:Replace, # what to replace
 )->Tracked: # the new text
-    "Replace every match of `pattern`"
-    at,text,spans = 0,[],[]
-    for m in re.finditer(pattern, self.text):
-        new = f(m)
-        before,core,after = new if isinstance(new, tuple) else ('',new,'')
-        text += [self.text[at:m.start()],before,core,after]
-        spans += self.spans[at:m.start()] + [None]*len(before) + [merge_spans(self.spans[m.start():m.end()])]*len(core) + [None]*len(after)
+    "The text after `step`, with notes"
+    parts = []
+    at = 0
+    for m in step.pattern.finditer(self.text):
+        before,core,behind = step.pieces(m)
+        span = merge_spans(self.spans[m.start():m.end()])
+        parts += [self[at:m.start()], put_in(before), Tracked(core, [span]*len(core)), put_in(behind)]
         at = m.end()
-    return Tracked(''.join(text)+self.text[at:], spans+self.spans[at:]) if at else self
-
-# %% ../../nbs/01_text/18_spans.ipynb #bc52ff79
-_re_charref = re.compile(r'&(#[0-9]+;?|#[xX][0-9a-fA-F]+;?|[^\t\n\f <&#;]{1,32};?)')
-
-def _track_spaces(t): return t.sub(r' {2,}', lambda m: ' ')
-
-def _track_html(t):
-    t = t.sub(_re_entity, lambda m: _entities[m[1] or m[2]])
-    for _,a,b in _leftovers:
-        if a in t.text: t = t.sub(re.escape(a), lambda m: b)
-    return _track_spaces(t.sub(_re_charref, lambda m: html.unescape(m[0])))
-
-# %% ../../nbs/01_text/18_spans.ipynb #7fa00155
-def _track_rep(t): return t.sub(_re_rep, lambda m: (f' {TK_REP} {len(m[0])} ',m[1],' '))
-def _track_wrep(t): return t.sub(_re_wrep, lambda m: (f' {TK_WREP} {len(m[2].split())+1} ',m[1],' '))
-def _track_special(t):
-    for c in '/#\n': t = t.sub(re.escape(c), lambda m: (' ',c,' '))
-    return t
-
-_twins = {fix_html:_track_html, replace_rep:_track_rep, replace_wrep:_track_wrep, spec_add_spaces:_track_special, rm_useless_spaces:_track_spaces}
+    return _join([*parts, self[at:]]) if parts else self
 
 # %% ../../nbs/01_text/18_spans.ipynb #0c25412d
-def _track_any(t, new):
+def _by_words(
+    t:Tracked, # the text before
+    new:str, # the text after
+)->Tracked: # the text after
     "From `t` to the text `new`, by comparing words"
-    old,res,at = list(re.finditer(r'\S+', t.text)),list(re.finditer(r'\S+', new)),0
+    old,got = (list(re.finditer(r'\S+', o)) for o in (t.text, new))
     spans = [None]*len(new)
-    for tag,a,b,c,d in difflib.SequenceMatcher(None, [m[0] for m in old], [m[0] for m in res], autojunk=False).get_opcodes():
-        for i,m in enumerate(res[c:d]):
-            if tag=='equal': spans[slice(*m.span())] = t.spans[slice(*old[a+i].span())]
-            elif b-a==d-c: spans[slice(*m.span())] = [merge_spans(t.spans[slice(*old[a+i].span())])]*len(m[0])
-            elif b>a: spans[slice(*m.span())] = [merge_spans(t.spans[old[a].start():old[b-1].end()])]*len(m[0])
+    matcher = difflib.SequenceMatcher(None, [m[0] for m in old], [m[0] for m in got], autojunk=False)
+    for kind,a,b,c,d in matcher.get_opcodes():
+        for i,m in enumerate(got[c:d]):
+            if kind=='equal': spans[slice(*m.span())] = t.spans[slice(*old[a+i].span())]
+            elif b>a:
+                first,last = (a+i, a+i) if b-a==d-c else (a, b-1)
+                spans[slice(*m.span())] = [merge_spans(t.spans[old[first].start():old[last].end()])]*len(m[0])
     return Tracked(new, spans)
 
 def track_rule(
@@ -94,70 +84,121 @@ def track_rule(
     "Apply `rule`, and keep track"
     new = rule(t.text)
     if new==t.text: return t
-    res = _twins[rule](t) if rule in _twins else None
-    return res if res is not None and res.text==new else _track_any(t, new)
+    res = t
+    for step in getattr(rule, 'steps', ()): res = res.replace(step)
+    return res if res.text==new else _by_words(t, new)
 
-# %% ../../nbs/01_text/18_spans.ipynb #c09834e8
-def _find(t, toks, low=str, far=64):
-    "Spans of tokens that are pieces of the tracked text `t`, in order; None for one that is not found near its place"
-    at,res,text = 0,[],low(t.text)
+# %% ../../nbs/01_text/18_spans.ipynb #86ae6dfd
+def _find(
+    t:Tracked, # a text
+    toks:list, # tokens that are pieces of it, in order
+    low=str, # `str.lower` if their case may differ
+    far:int=64, # characters between two tokens, at most
+)->list: # a span for each; None for one that is not found near its place
+    "Spans of `toks` in `t`"
+    res = []
+    text = low(t.text)
+    at = 0
     for o in toks:
         while at<len(text) and text[at].isspace() and not o[:1].isspace(): at += 1
         i = text.find(low(o), at, at+len(o)+far) if o else -1
-        res.append(merge_spans(t.spans[i:i+len(o)]) if i>=0 else None)
-        if i>=0: at = i+len(o)
+        if i<0: res.append(None)
+        else:
+            res.append(merge_spans(t.spans[i:i+len(o)]))
+            at = i+len(o)
     return res
 
-def _through_rules(toks, spans, rules):
-    "Tokens and spans after the rules for tokens; None if a rule does not treat tokens one by one"
+# %% ../../nbs/01_text/18_spans.ipynb #ce2af779
+def _through_rules(
+    toks:list, # tokens
+    spans:list, # their spans
+    rules:list, # post rules
+): # (tokens, spans) after the rules; None if a rule does not treat tokens one by one
+    "What becomes of `toks`, with notes"
     for f in rules:
-        new = [(o,s,f([o])) for o,s in zip(toks, spans)]
-        if f(toks)!=[o for *_,out in new for o in out]: return None
-        toks,spans = [o for *_,out in new for o in out],[s if i==len(out)-1 else None for _,s,out in new for i in range(len(out))]
-    return toks,spans
+        each = [f([o]) for o in toks]
+        together = list(chain.from_iterable(each))
+        if f(toks)!=together: return None
+        spans = [s if i==len(out) else None for s,out in zip(spans, each) for i in range(1, len(out)+1)]
+        toks = together
+    return toks, spans
 
-# %% ../../nbs/01_text/18_spans.ipynb #465da206
-def _pieces(word, spans, toks):
-    "Spans of the pieces `toks` of the text `word`, whose characters have `spans`"
-    plain,res = [o.lstrip('▁').lower() for o in toks],[None]*len(toks)
-    a,b,i,j = 0,len(word),0,len(toks)
-    while i<j and word[a:b].lower().startswith(plain[i]): res[i],a,i = merge_spans(spans[a:a+len(plain[i])]),a+len(plain[i]),i+1
-    while j>i and plain[j-1] and word[a:b].lower().endswith(plain[j-1]): res[j-1],b,j = merge_spans(spans[b-len(plain[j-1]):b]),b-len(plain[j-1]),j-1
+# %% ../../nbs/01_text/18_spans.ipynb #bbdee9e5
+def _pieces(
+    word:str, # a word as it was before it was cut
+    spans:list, # a span for each of its characters
+    toks:list, # the pieces it was cut into
+)->list: # a span for each piece
+    "Spans of the pieces `toks` of `word`"
+    plain = [o.lstrip('▁').lower() for o in toks]
+    res = [None]*len(toks)
+    a,b = 0,len(word) # what is left of the word
+    i,j = 0,len(toks) # the pieces that are left
+    while i<j and word[a:b].lower().startswith(plain[i]):
+        res[i] = merge_spans(spans[a:a+len(plain[i])])
+        a += len(plain[i])
+        i += 1
+    while j>i and plain[j-1] and word[a:b].lower().endswith(plain[j-1]):
+        j -= 1
+        res[j] = merge_spans(spans[b-len(plain[j]):b])
+        b -= len(plain[j])
     for k in range(i, j): res[k] = merge_spans(spans[a:b])
     return res
 
+# %% ../../nbs/01_text/18_spans.ipynb #465da206
 def _by_word(t, tok):
-    "Tokens and spans of a tokenizer that cuts words after the rules"
+    "Tokens and spans of the tokenizer `tok`, which cuts words after the rules; None if that cannot be followed"
     toks,spans = [],[]
     for m in re.finditer(r'\S+', t.text):
-        ch = t.spans[slice(*m.span())]
+        letters = t.spans[slice(*m.span())]
         done = _through_rules([m[0]], [True], tok.post_rules)
         if done is None: return None
-        for o,s in zip(*done):
+        for o,is_word in zip(*done):
             parts = tok.tok.chunk(o)
             toks += parts
-            spans += _pieces(o, ch, parts) if s and len(o)==len(ch) else [merge_spans(ch) if s else None]*len(parts)
-    return toks,spans
+            if is_word and len(o)==len(letters): spans += _pieces(o, letters, parts)
+            else: spans += [merge_spans(letters) if is_word else None]*len(parts)
+    return toks, spans
 
 # %% ../../nbs/01_text/18_spans.ipynb #b4d752d9
-def _joined(cols, marks):
-    "The text of a document with its marks, as `join_texts` makes it; columns of the original are a space apart"
-    at,parts = 0,[]
-    for i,c in enumerate(cols, 1):
-        if marks['mark_fields']: parts.append(put_in(f'{FLD} {i} '))
-        parts += [Tracked(clean_text(c), [(j,j+1) for j in range(at, at+len(c))]),put_in(' ')]
-        at += len(c)+1
-    head,tail = put_in(f'{BOS} ' if marks['include_bos'] else ''),put_in(f' {EOS}' if marks['include_eos'] else '')
-    res = head
-    for p in parts[:-1]: res += p
-    return res+tail
+def _joined(
+    cols:list, # columns of a document
+    marks:dict, # as `join_texts` has them
+)->Tracked: # in the original, columns are a space apart
+    "The text of a document with its marks, as `join_texts` makes it"
+    parts = []
+    at = 0
+    for text,is_column in document_parts(cols, **marks):
+        parts += [put_in(' '), Tracked(text, start=at) if is_column else put_in(text)]
+        if is_column: at += len(text)+1
+    return _join(parts[1:])
 
 def _walk(t, tok):
-    "Tokens and spans of the tracked text `t`; None if the way cannot be walked"
+    "The text that is cut, and its tokens and spans (None if the way cannot be walked)"
     for f in tok.pre_rules: t = track_rule(t, f)
-    if getattr(tok.tok, 'rules_first', False): return t,_by_word(t, tok)
+    if getattr(tok.tok, 'rules_first', False): return t, _by_word(t, tok)
     raw = tok.tok.tokenizer(t.text)
-    return t,_through_rules(raw, _find(t, raw), tok.post_rules)
+    return t, _through_rules(raw, _find(t, raw), tok.post_rules)
+
+# %% ../../nbs/01_text/18_spans.ipynb #9c974c43
+_put_in_marks = (BOS, EOS, FLD, TK_MAJ, TK_UP, TK_REP, TK_WREP)
+
+def _bare(tok): return '' if tok in _put_in_marks else tok.lstrip('▁')
+
+def _all_spans(proc, cols, toks):
+    "Spans of `toks`, the tokens of the document with the columns `cols`"
+    t,walked = _walk(_joined(cols, proc.marks), proc.tokenizer)
+    if walked is not None and list(walked[0])==toks: return walked[1]
+    if len(t.text.lower())!=len(t.text): return [None]*len(toks) # places in lower case would be others
+    return _find(t, [_bare(o) for o in toks], str.lower)
+
+def _trimmed(text, span):
+    "`span` without the white space at its ends, if there is anything else in it"
+    if span is None: return None
+    a,b = span
+    part = text[a:b]
+    if part.isspace(): return span
+    return a+len(part)-len(part.lstrip()), b-len(part)+len(part.rstrip())
 
 # %% ../../nbs/01_text/18_spans.ipynb #e034de0d
 def token_spans(
@@ -167,31 +208,21 @@ def token_spans(
 )->list: # (start, end) for each token, None for one that was put in
     "Where in `text` each token comes from"
     proc = getattr(data, 'processor', data)
-    every = proc.tokens(text)
     cols = [text] if isinstance(text, str) else list(text)
-    whole,(t,way) = ' '.join(cols),_walk(_joined(cols, proc.marks), proc.tokenizer)
-    if way is not None and list(way[0])==list(every): spans = way[1]
-    else: spans = _find(t, [_bare(o) for o in every], str.lower) if len(t.text.lower())==len(t.text) else [None]*len(every)
-    spans = [_trimmed(whole, o) for o in spans]
+    every = list(proc.tokens(text))
+    whole = ' '.join(cols)
+    spans = [_trimmed(whole, s) for s in _all_spans(proc, cols, every)]
     if tokens is None or len(tokens)==len(every): return spans
-    i = next(i for i in range(len(every)) if every[i:i+len(tokens)]==list(tokens))
-    return spans[i:i+len(tokens)]
-
-_marks = (BOS,EOS,FLD,TK_MAJ,TK_UP,TK_REP,TK_WREP)
-
-def _trimmed(text, span):
-    "`span` without the white space at its ends"
-    if span is None or text[slice(*span)].isspace(): return span
-    (a,b),part = span,text[slice(*span)]
-    return a+len(part)-len(part.lstrip()),b-len(part)+len(part.rstrip())
-
-def _bare(o): return '' if o in _marks else o.lstrip('▁')
+    n = len(tokens)
+    start = next(i for i in range(len(every)) if every[i:i+n]==list(tokens))
+    return spans[start:start+n]
 
 # %% ../../nbs/01_text/18_spans.ipynb #c5aa5d1a
 def _one_word(text, a, b):
     "Do the spans `a` and `b` meet inside a word?"
     if b[0]<a[1]: return True
-    return b[0]==a[1] and 0<b[0]<len(text) and all(c.isalnum() and c<'\u2e80' for c in text[b[0]-1:b[0]+1])
+    if b[0]>a[1] or not 0<b[0]<len(text): return False
+    return all(c.isalnum() and c<'\u2e80' for c in text[b[0]-1:b[0]+1])
 
 def word_groups(
     text:str, # as it was written
@@ -199,20 +230,23 @@ def word_groups(
     spans:list, # their spans
 )->list: # a list of token numbers for each word
     "Which tokens make a word together?"
-    res,wait,last = [],[],None
+    res = []
+    wait = [] # marks, until their word comes
+    last = None # the span of the last word so far
     for i,(t,s) in enumerate(zip(tokens, spans)):
-        if s is None and t in (BOS,EOS):
-            if wait: res.append(wait)
-            res.append([i])
+        if s is None and t in (BOS, EOS):
+            res += [wait, [i]] if wait else [[i]]
             wait,last = [],None
         elif s is None: wait.append(i)
-        elif last is not None and _one_word(text, last, s): res[-1] += wait+[i]
-        else: res.append(wait+[i])
-        if s is not None: wait,last = [],merge_spans([last,s]) if last and res[-1][0]!=i else s
+        else:
+            if last is not None and _one_word(text, last, s): res[-1] += [*wait, i]
+            else: res.append([*wait, i])
+            wait,last = [],s if last is None else merge_spans([last, s])
     return res+[wait] if wait else res
 
 # %% ../../nbs/01_text/18_spans.ipynb #1b1e535b
-_ends,_closing = set('.!?…。！？\n')|{'...','....'},set('"\'”’»)]')
+_ends = set('.!?…。！？\n')|{'...','....'}
+_closing = set('"\'”’»)]')
 
 def sentence_groups(
     tokens:list, # the tokens of a text
@@ -221,10 +255,18 @@ def sentence_groups(
     min_len:int=1, # none ends before it has so many tokens
 )->list: # a list of token numbers for each sentence
     "Which tokens make a sentence together?"
-    res,cur,ended,at = [],[],False,None
+    res = []
+    cur = []
+    ended = False # has a mark come that ends the sentence?
+    at = None # where the last token ended
     for i,(t,s) in enumerate(zip(tokens, spans)):
-        more = t in _ends or t in _closing and s is not None and s[0]==at
-        if cur and (ended and len(cur)>=min_len and not more or len(cur)>=max_len): res,cur,ended = res+[cur],[],False
+        ends = t in _ends
+        behind = ends or (t in _closing and s is not None and s[0]==at) # does it belong to the marks at the end?
+        enough = ended and len(cur)>=min_len and not behind
+        if cur and (enough or len(cur)>=max_len):
+            res.append(cur)
+            cur,ended = [],False
         cur.append(i)
-        ended,at = t in _ends or ended and more,s[1] if s else at
+        ended = ends or (ended and behind)
+        if s is not None: at = s[1]
     return res+[cur] if cur else res

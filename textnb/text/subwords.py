@@ -1,4 +1,4 @@
-"""Parts of words, learned from texts
+"""Parts of words, learned from texts, for words that no vocabulary knows
 
 Docs: https://textnb.github.io/textnb/01_text/subwords.html.md"""
 
@@ -14,11 +14,13 @@ from itertools import chain
 from fastcore.basics import patch
 
 from ..base import defaults
-from .rules import UNK
-from .tokenizers import BaseTokenizer, _need, register_tokenizer
-from .pipeline import Tokenizer, _no_str
+from .rules import UNK, refuse_string
+from .tokenizers import BaseTokenizer, need_extra, register_tokenizer
+from .pipeline import Tokenizer
 
 # %% ../../nbs/01_text/04_subwords.ipynb #6de89d27
+_backends = ('sentencepiece', 'tokenizers')
+
 @register_tokenizer
 class SubwordTokenizer(BaseTokenizer):
     "Parts of words, by a trained model"
@@ -27,26 +29,42 @@ class SubwordTokenizer(BaseTokenizer):
         model:bytes, # a trained model
         backend:str='sentencepiece', # what trained it: 'sentencepiece' or 'tokenizers'
     ):
-        if backend not in ('sentencepiece','tokenizers'): raise ValueError(f"There is no backend {backend!r}: use 'sentencepiece' or 'tokenizers'")
-        self.model,self.backend,self._m = model,backend,None
+        if backend not in _backends:
+            raise ValueError(f"There is no backend {backend!r}: use 'sentencepiece' or 'tokenizers'")
+        self.model = model
+        self.backend = backend
+        self._m = None
     def __getstate__(self): return {**self.__dict__, '_m':None}
     @property
     def m(self):
         "The model, read once"
         if self._m is None:
-            lib = _need(self.backend, 'subword')
-            self._m = lib.SentencePieceProcessor(model_proto=self.model) if self.backend=='sentencepiece' else lib.Tokenizer.from_str(self.model.decode())
+            lib = need_extra(self.backend, 'subword')
+            if self.backend=='sentencepiece': self._m = lib.SentencePieceProcessor(model_proto=self.model)
+            else: self._m = lib.Tokenizer.from_str(self.model.decode())
         return self._m
-    def chunk(self,
-        c:str, # a piece between two spaces
-    )->list: # its parts
-        "Parts of the piece `c`; the first one of a word begins with `▁`"
-        toks = self.m.encode(c, out_type=str) if self.backend=='sentencepiece' else self.m.encode(c, add_special_tokens=False).tokens
-        return [_plain_special(o) for o in toks]
+    def identity(self)->dict: # plain values
+        "What decides about the parts"
+        return dict(backend=self.backend, model=self.model)
+
+# %% ../../nbs/01_text/04_subwords.ipynb #761d16d7
+def _plain_special(
+    o:str, # a part, as the model writes it
+)->str: # as we write it
+    "`o`, a special token without the mark of a beginning word"
+    if o=='<unk>': return UNK
+    return o[1:] if o[:1]=='▁' and o[1:] in defaults.text_spec_tok else o
+
+@patch
+def chunk(self:SubwordTokenizer,
+    c:str, # a piece between two spaces
+)->list: # its parts
+    "Parts of the piece `c`; the first one of a word begins with `▁`"
+    if self.backend=='sentencepiece': toks = self.m.encode(c, out_type=str)
+    else: toks = self.m.encode(c, add_special_tokens=False).tokens
+    return [_plain_special(o) for o in toks]
 
 # %% ../../nbs/01_text/04_subwords.ipynb #4420c759
-def _plain_special(o): return o[1:] if o[:1]=='▁' and o[1:] in defaults.text_spec_tok else UNK if o=='<unk>' else o
-
 @patch
 def state(self:SubwordTokenizer)->dict: # values that JSON can hold
     "The trained model, as text"
@@ -59,40 +77,67 @@ def from_state(cls:SubwordTokenizer,
     "The tokenizer that `d` describes"
     return cls(base64.b64decode(d['model']), d['backend'])
 
-# %% ../../nbs/01_text/04_subwords.ipynb #0e9ebd9f
 @patch(as_prop=True)
 def itos(self:SubwordTokenizer)->list: # parts, the special tokens first
     "All parts the model knows, in the order of their numbers"
-    n = self.m.get_vocab_size() if self.backend=='tokenizers' else self.m.get_piece_size()
-    toks = [_plain_special(self.m.id_to_token(i) if self.backend=='tokenizers' else self.m.id_to_piece(i)) for i in range(n)]
-    return list(dict.fromkeys(toks))
+    if self.backend=='sentencepiece': toks = [self.m.id_to_piece(i) for i in range(self.m.get_piece_size())]
+    else: toks = [self.m.id_to_token(i) for i in range(self.m.get_vocab_size())]
+    return list(dict.fromkeys(map(_plain_special, toks)))
 
-# %% ../../nbs/01_text/04_subwords.ipynb #cbfad816
-def _default_size(texts, max_vocab_sz):
-    "A quarter of the different words of `texts`, rounded up to a multiple of 8"
+# %% ../../nbs/01_text/04_subwords.ipynb #01b4b0bd
+def _default_size(
+    texts:list, # texts with their words between spaces
+    max_vocab_sz:int, # never more than this
+)->int: # a number of parts
+    "A quarter of the different words of `texts`, and at least all characters, rounded up to a multiple of 8"
     words = {w for t in texts for w in t.split()}
-    n = max(len(words)//4, len(set(chain.from_iterable(words)))+2*len(defaults.text_spec_tok)+16)
+    letters = set(chain.from_iterable(words))
+    n = max(len(words)//4, len(letters)+2*len(defaults.text_spec_tok)+16)
     return min(-(-n//8)*8, max_vocab_sz)
 
-def _train_sp(texts, size, model_type, char_coverage):
-    spm,f = _need('sentencepiece', 'subword'),io.BytesIO()
-    spec = [f'▁{o}' for o in defaults.text_spec_tok]
-    ids = dict(user_defined_symbols=spec, unk_id=len(spec), pad_id=-1, bos_id=-1, eos_id=-1)
-    spm.SentencePieceTrainer.train(sentence_iterator=iter(texts), model_writer=f, vocab_size=size, model_type=model_type, character_coverage=char_coverage,
-        max_sentence_length=1<<16, hard_vocab_limit=False, num_threads=1, minloglevel=2, **ids)
-    return f.getvalue()
+# %% ../../nbs/01_text/04_subwords.ipynb #35bd0c51
+def _train_sentencepiece(
+    texts:list, # what to learn from
+    size:int, # number of parts
+    model_type:str, # 'unigram' or 'bpe'
+    char_coverage:float, # part of all characters that get a part of their own
+)->bytes: # the model
+    "A model of SentencePiece"
+    spm = need_extra('sentencepiece', 'subword')
+    special = [f'▁{o}' for o in defaults.text_spec_tok]
+    file = io.BytesIO()
+    spm.SentencePieceTrainer.train(sentence_iterator=iter(texts), model_writer=file, vocab_size=size,
+        model_type=model_type, character_coverage=char_coverage, user_defined_symbols=special, unk_id=len(special),
+        pad_id=-1, bos_id=-1, eos_id=-1, max_sentence_length=1<<16, hard_vocab_limit=False, num_threads=1,
+        minloglevel=2)
+    return file.getvalue()
 
-def _train_hf(texts, size, model_type, char_coverage):
-    hf = _need('tokenizers', 'subword')
-    spec = [hf.AddedToken(o, lstrip=True, single_word=True, special=True) for o in defaults.text_spec_tok]
-    uni = model_type=='unigram'
-    tok = hf.Tokenizer(hf.models.Unigram() if uni else hf.models.BPE(unk_token=UNK))
-    tok.normalizer,tok.pre_tokenizer = hf.normalizers.NFKC(),hf.pre_tokenizers.Metaspace()
-    kw = dict(vocab_size=size, special_tokens=spec, show_progress=False)
-    tok.train_from_iterator(iter(texts), hf.trainers.UnigramTrainer(unk_token=UNK, **kw) if uni else hf.trainers.BpeTrainer(**kw))
+def _train_tokenizers(
+    texts:list, # what to learn from
+    size:int, # number of parts
+    model_type:str, # 'unigram' or 'bpe'
+    char_coverage:float, # not used
+)->bytes: # the model
+    "A model of Hugging Face `tokenizers`"
+    hf = need_extra('tokenizers', 'subword')
+    special = [hf.AddedToken(o, lstrip=True, single_word=True, special=True) for o in defaults.text_spec_tok]
+    settings = dict(vocab_size=size, special_tokens=special, show_progress=False)
+    if model_type=='unigram':
+        tok = hf.Tokenizer(hf.models.Unigram())
+        trainer = hf.trainers.UnigramTrainer(unk_token=UNK, **settings)
+    else:
+        tok = hf.Tokenizer(hf.models.BPE(unk_token=UNK))
+        trainer = hf.trainers.BpeTrainer(**settings)
+    tok.normalizer = hf.normalizers.NFKC()
+    tok.pre_tokenizer = hf.pre_tokenizers.Metaspace()
+    tok.train_from_iterator(iter(texts), trainer)
     return tok.to_str().encode()
 
 # %% ../../nbs/01_text/04_subwords.ipynb #e2bb0949
+class _Spaces(BaseTokenizer):
+    "Cut at white space of any kind"
+    def chunk(self, c): return c.split()
+
 @patch(cls_method=True)
 def train(cls:SubwordTokenizer,
     texts, # texts
@@ -104,15 +149,13 @@ def train(cls:SubwordTokenizer,
     pre_rules:list=None, # rules for the text, `defaults.text_pre_rules` if None
     post_rules:list=None, # rules for the words, `defaults.text_post_rules` if None
 )->SubwordTokenizer: # to be given to a `Tokenizer` with the same rules
-    "Learn parts of words from `texts`"
-    _no_str(texts, 'SubwordTokenizer.train wants a list of texts')
-    words = Tokenizer(_Words, 'xx', pre_rules, post_rules)
+    "Learn parts of words from `texts`; raises a ValueError if there are none or too few"
+    refuse_string(texts, 'SubwordTokenizer.train wants a list of texts')
+    words = Tokenizer(_Spaces, 'xx', pre_rules, post_rules)
     texts = [t for o in texts if (t := ' '.join(words.process_text(o)))]
     if not texts: raise ValueError('There is no text to learn parts of words from')
     size = vocab_sz or _default_size(texts, max_vocab_sz)
-    try: return cls({'sentencepiece':_train_sp, 'tokenizers':_train_hf}[backend](texts, size, model_type, char_coverage), backend)
-    except RuntimeError as e: raise ValueError(f'{backend} could not learn {size} parts from {len(texts)} texts: {e}') from e
-
-class _Words(BaseTokenizer):
-    "Cut at white space of any kind"
-    def chunk(self, c): return c.split()
+    train = {'sentencepiece':_train_sentencepiece, 'tokenizers':_train_tokenizers}[backend]
+    try: return cls(train(texts, size, model_type, char_coverage), backend)
+    except RuntimeError as e:
+        raise ValueError(f'{backend} could not learn {size} parts from {len(texts)} texts: {e}') from e

@@ -10,13 +10,12 @@ __all__ = ['Vocab']
 # %% ../../nbs/01_text/05_vocab.ipynb #d80c4841
 from collections import Counter
 from collections.abc import Mapping
-from itertools import chain
 
 from fastcore.basics import patch
 
 from ..base import defaults, load_json, save_json
-from .rules import UNK
-from .pipeline import Tokenizer, _no_str
+from .rules import UNK, refuse_string
+from .pipeline import Tokenizer
 
 # %% ../../nbs/01_text/05_vocab.ipynb #78a8995a
 class Vocab:
@@ -25,12 +24,14 @@ class Vocab:
         itos:list, # tokens; the number of a token is its place
     ):
         self.itos = list(itos)
-        self.stoi = {o:i for i,o in reversed(list(enumerate(self.itos)))}
+        self.stoi = {o:i for i,o in reversed(list(enumerate(self.itos)))} # of two equal tokens the first one counts
         self.unk = self.stoi.get(UNK, 0)
     def __len__(self): return len(self.itos)
     def __eq__(self, o): return isinstance(o, Vocab) and self.itos==o.itos
     __hash__ = None
-    def __repr__(self): return f'Vocab of {len(self):,} tokens: {" ".join(map(repr, self.itos[9:17] or self.itos))} …'
+    def __repr__(self):
+        some = self.itos[9:17] or self.itos
+        return f'Vocab of {len(self):,} tokens: {" ".join(map(repr, some))} …'
     def __getstate__(self): return {'itos':self.itos}
     def __setstate__(self, d): self.__init__(d['itos'])
 
@@ -39,17 +40,17 @@ class Vocab:
 def numericalize(self:Vocab,
     t:list, # tokens
 )->list: # their numbers, that of `xxunk` for an unknown token
-    "Numbers of the tokens `t`"
-    _no_str(t, 'numericalize wants a list of tokens: cut the text first, with `Tokenizer().process_text`')
-    get,unk = self.stoi.get,self.unk
-    return [get(o, unk) for o in t]
+    "Numbers of the tokens `t`; raises a TypeError if they are one string"
+    refuse_string(t, 'numericalize wants a list of tokens: cut the text first, with `Tokenizer().process_text`')
+    get = self.stoi.get
+    return [get(o, self.unk) for o in t]
 
 @patch
 def textify(self:Vocab,
     nums:list, # numbers of tokens
     sep:str=' ', # put between the tokens; None returns the list
 ): # a text, or a list of tokens
-    "Tokens of the numbers `nums`"
+    "Tokens of the numbers `nums`; raises an IndexError for a number that no token has"
     n = len(self.itos)
     for i in nums:
         if not 0<=i<n: raise IndexError(f'There is no token {i}: the vocabulary has {n}')
@@ -57,6 +58,18 @@ def textify(self:Vocab,
     return toks if sep is None else sep.join(toks)
 
 # %% ../../nbs/01_text/05_vocab.ipynb #47573b0a
+def _count(
+    tokens, # lists of tokens
+)->Counter: # how often each token occurs
+    "Count the tokens of all texts; raises a TypeError where a text was not cut"
+    wanted = 'Vocab.create wants a list of tokens for each text: cut the texts first, with `Tokenizer().process_all`'
+    refuse_string(tokens, wanted)
+    freq = Counter()
+    for toks in tokens:
+        refuse_string(toks, wanted)
+        freq.update(toks)
+    return freq
+
 @patch(cls_method=True)
 def create(cls:Vocab,
     tokens, # lists of tokens, or counts of tokens
@@ -64,14 +77,13 @@ def create(cls:Vocab,
     min_freq:int=2, # keep only tokens that occur at least so often
 )->Vocab: # the special tokens, then the others by frequency
     "A vocabulary of the most frequent of `tokens`"
-    def checked(toks):
-        _no_str(toks, 'Vocab.create wants a list of tokens for each text: cut the texts first, with `Tokenizer().process_all`')
-        return toks
-    freq = Counter(tokens if isinstance(tokens, Mapping) else chain.from_iterable(map(checked, checked(tokens))))
-    spec = defaults.text_spec_tok
-    often = sorted(((o,c) for o,c in freq.items() if c>=min_freq), key=lambda o: o[1], reverse=True)
-    itos = (spec+[o for o,c in often[:max_vocab] if o not in spec])[:max_vocab]
-    return cls(itos+['xxfake']*min(-len(itos)%8, max_vocab-len(itos)))
+    freq = tokens if isinstance(tokens, Mapping) else _count(tokens)
+    special = defaults.text_spec_tok
+    often = [(o,n) for o,n in freq.items() if n>=min_freq]
+    often.sort(key=lambda o: o[1], reverse=True) # equally frequent ones stay in the order in which they were seen
+    itos = (special+[o for o,_ in often[:max_vocab] if o not in special])[:max_vocab]
+    n_fake = min(-len(itos)%8, max_vocab-len(itos))
+    return cls(itos+['xxfake']*n_fake)
 
 # %% ../../nbs/01_text/05_vocab.ipynb #2fe791e3
 @patch
@@ -85,12 +97,14 @@ def save(self:Vocab,
 def load(cls:Vocab,
     path, # a file written by `save`, or a JSON list of tokens
 )->Vocab: # the vocabulary
-    "Read a vocabulary from `path`"
+    "Read a vocabulary from `path`; raises a ValueError if it holds none"
     d = load_json(path)
     itos = d.get('itos') if isinstance(d, dict) else d
-    if not isinstance(itos, list) or not all(isinstance(o, str) for o in itos): raise ValueError(f'{path} holds no vocabulary: expected a list of tokens, or one under "itos"')
+    if not isinstance(itos, list) or not all(isinstance(o, str) for o in itos):
+        raise ValueError(f'{path} holds no vocabulary: expected a list of tokens, or one under "itos"')
     return cls(itos)
 
+# %% ../../nbs/01_text/05_vocab.ipynb #394da72c
 @patch(cls_method=True)
 def of(cls:Vocab,
     tokenizer:Tokenizer, # a tokenizer
