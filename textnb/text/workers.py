@@ -121,9 +121,9 @@ def _work(
 ):
     "The life of a worker"
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _answer(conn, Encoder(*args))
+    _serve(conn, Encoder(*args))
 
-def _answer(conn, encoder):
+def _serve(conn, encoder):
     "Answer each share that comes by its result, or by the error of a document"
     try:
         while True:
