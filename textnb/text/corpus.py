@@ -231,7 +231,7 @@ def _to_cache(folder, store, vocab):
         store.write(d)
         vocab.save(d/'vocab.json')
 
-# %% ../../nbs/01_text/07a_corpus.ipynb #1c3c4779
+# %% ../../nbs/01_text/07a_corpus.ipynb #c0bf4905
 def _check_texts(texts):
     "Raise a TypeError if `texts` are a table or one string"
     if type(texts).__name__=='DataFrame':
@@ -239,6 +239,7 @@ def _check_texts(texts):
             "or several, as in zip(df['title'], df['text'])")
     if isinstance(texts, (str, bytes)): raise TypeError('One string is not a list of texts: put it in a list')
 
+# %% ../../nbs/01_text/07a_corpus.ipynb #1c3c4779
 def build_store(
     texts, # documents: any iterable of strings, or of tuples of columns
     tokenizer:Tokenizer=None, # what makes tokens, `Tokenizer()` if None
