@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np, pandas as pd, pytest, torch
 from hypothesis import given, settings, strategies as st
 
-from textnb.base import ArchiveError, get_rng_state, save_archive
+from textnb.base import ArchiveError, DatasetType, get_rng_state, save_archive
 from textnb.text import *
 from textnb.train import BCEWithLogitsFlat, CrossEntropyFlat, MSELossFlat
 

@@ -16,10 +16,22 @@ from torch import nn
 
 from .base.core import *
 from .base.html import *
+from .text.generated import *
 from .text.datasets import *
 from .text.transform import *
 from .text.corpus import *
-from .text.data import *
+from .text.tables import find_cols, read_table
+from .text.processor import (
+    NumericalizeProcessor, OpenFileProcessor, SPProcessor, TextProcessor, TokenizeProcessor, open_text, read_text)
+from .text.items import ItemBase, ItemList, epoch_rng, peek_seed
+from .text.labels import (
+    Category, CategoryList, EmptyLabelList, FloatItem, FloatList, LMLabelList, MultiCategory, MultiCategoryList)
+from .text.labelled import ItemLists, LabelList, LabelLists
+from .text.texts import LMTextList, Text, TextList, text_extensions, text_files
+from .text.stream import LanguageModelPreLoader, LMLoader, Loader, as_store
+from .text.batches import *
+from .text.bunch import *
+from .text.text_bunches import *
 from .train.losses import *
 from .models.layers import *
 from .models.awd_lstm import *

@@ -12,11 +12,20 @@ import inspect
 
 from .transform import *
 from .corpus import *
+from .tables import *
+from .processor import *
+from .items import *
+from .labels import *
+from .labelled import *
+from .splits import *
 from .texts import *
-from .datablock import *
-from .loaders import *
-from .data import *
+from .stream import *
+from .batches import *
+from .bunch import *
+from .text_bunches import *
 from .spans import *
+from .downloads import *
+from .generated import *
 from .datasets import *
 
 # %% ../../nbs/01_text/index.ipynb #4dd6c380
