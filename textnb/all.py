@@ -23,12 +23,13 @@ from .text.corpus import *
 from .text.tables import find_cols, read_table
 from .text.processor import (
     NumericalizeProcessor, OpenFileProcessor, SPProcessor, TextProcessor, TokenizeProcessor, open_text, read_text)
-from .text.items import ItemBase, ItemList, epoch_rng, peek_seed
+from .text.items import ItemBase, peek_seed
 from .text.labels import (
     Category, CategoryList, EmptyLabelList, FloatItem, FloatList, LMLabelList, MultiCategory, MultiCategoryList)
 from .text.labelled import ItemLists, LabelList, LabelLists
-from .text.texts import LMTextList, Text, TextList, text_extensions, text_files
-from .text.stream import LanguageModelPreLoader, LMLoader, Loader, as_store
+from .text.splits import *
+from .text.texts import *
+from .text.stream import *
 from .text.batches import *
 from .text.bunch import *
 from .text.text_bunches import *

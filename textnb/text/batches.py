@@ -1,4 +1,4 @@
-"""Documents of like length, padded to the longest
+"""How a classifier reads: whole documents of like length, padded to the longest of their batch
 
 Docs: https://textnb.github.io/textnb/01_text/batches.html.md"""
 
@@ -7,13 +7,14 @@ Docs: https://textnb.github.io/textnb/01_text/batches.html.md"""
 # %% auto #0
 __all__ = ['pad_batch', 'pad_collate', 'SortSampler', 'sortish', 'SortishSampler', 'DocLoader', 'balanced_weights']
 
-# %% ../../nbs/01_text/16_batches.ipynb #8a5ab15c
+# %% ../../nbs/01_text/16_batches.ipynb #1e32ba5b
 import numpy as np, torch
 from fastcore.basics import patch
+
 from ..base import preserve_rng
 from .corpus import TokenStore
-from .items import epoch_rng, peek_seed
-from .stream import Loader, as_store
+from .items import peek_seed
+from .stream import Loader, as_store, epoch_rng
 
 # %% ../../nbs/01_text/16_batches.ipynb #06513798
 def pad_batch(
@@ -24,15 +25,18 @@ def pad_batch(
     backwards:bool=False, # reverse the tokens of each document?
 )->np.ndarray: # (len(idxs), longest) ids, int64; at least one column
     "Documents `idxs` of `store`, padded to the longest of them"
-    ids,offs = np.asarray(store.ids),np.asarray(store.offsets)
+    ids = np.asarray(store.ids)
+    offsets = np.asarray(store.offsets)
     idxs = np.asarray(idxs, dtype=np.int64)
-    lo,hi = offs[idxs].tolist(),offs[idxs+1].tolist()
-    sl = max([b-a for a,b in zip(lo, hi)]+[1])
-    res = np.full((len(idxs), sl), pad_idx, dtype=np.int64)
-    for row,a,b in zip(res, lo, hi):
-        doc = ids[a:b][::-1] if backwards else ids[a:b]
-        if pad_first: row[sl-(b-a):] = doc
-        else: row[:b-a] = doc
+    starts = offsets[idxs].tolist()
+    ends = offsets[idxs+1].tolist()
+    longest = max([1]+[end-start for start,end in zip(starts, ends)])
+    res = np.full((len(idxs), longest), pad_idx, dtype=np.int64)
+    for row,start,end in zip(res, starts, ends):
+        doc = ids[start:end]
+        if backwards: doc = doc[::-1]
+        if pad_first: row[longest-len(doc):] = doc
+        else: row[:len(doc)] = doc
     return res
 
 # %% ../../nbs/01_text/16_batches.ipynb #0fa7937d
@@ -43,8 +47,9 @@ def pad_collate(
     backwards:bool=False, # reverse the tokens of each document?
 )->tuple: # (bs, sl) LongTensor, and the labels as a tensor
     "Make a batch of `samples`, padded to the longest of them"
-    data = lambda o: getattr(o, 'data', o) if not isinstance(o, np.ndarray) else o
-    xs,ys = zip(*[(data(x), data(y)) for x,y in samples])
+    def data(o): return o if isinstance(o, np.ndarray) else getattr(o, 'data', o) # an array has `data` of another kind
+    xs = [data(x) for x,_ in samples]
+    ys = [data(y) for _,y in samples]
     xb = pad_batch(as_store(xs), range(len(xs)), pad_idx, pad_first, backwards)
     return torch.from_numpy(xb),torch.as_tensor(np.array(ys))
 
@@ -54,11 +59,17 @@ class SortSampler:
     def __init__(self,
         data_source, # has a length
         key, # function of an index, or an array of keys
-    ): self.data_source,self.key = data_source,key
+    ):
+        self.data_source = data_source
+        self.key = key
     def __len__(self): return len(self.data_source)
-    def __iter__(self): return iter(np.argsort(-_keys(self.data_source, self.key), kind='stable').tolist())
+    def __iter__(self): return iter(_longest_first(_keys(self.data_source, self.key)).tolist())
 
-def _keys(data_source, key): return np.asarray([key(i) for i in range(len(data_source))] if callable(key) else key, dtype=np.int64)
+def _keys(data_source, key):
+    "The keys of all items, worked out by `key` or given in it"
+    return np.asarray([key(i) for i in range(len(data_source))] if callable(key) else key, dtype=np.int64)
+
+def _longest_first(lengths): return np.argsort(-lengths, kind='stable')
 
 # %% ../../nbs/01_text/16_batches.ipynb #93e30fe1
 def sortish(
@@ -72,15 +83,16 @@ def sortish(
     n = len(lengths)
     if n<2: return np.arange(n)
     idxs = rng.permutation(n)
-    top = np.flatnonzero(idxs==lengths.argmax())[0]
-    idxs[[0,top]] = idxs[[top,0]]
-    full = n//bs
+    longest = np.flatnonzero(idxs==lengths.argmax())[0]
+    idxs[[0,longest]] = idxs[[longest,0]] # into the first pool
+    full = n//bs # batches that are not short
     group = np.arange(n)//(bs*pool)
-    if full: group[full*bs:] = n
-    idxs = idxs[np.lexsort((-lengths[idxs], group))]
+    if full: group[full*bs:] = n # the short batch is a pool of its own, the last
+    idxs = idxs[np.lexsort((-lengths[idxs], group))] # by pool, and within it by length
     if full<2: return idxs
-    batches = np.concatenate([[0], 1+rng.permutation(full-1)])
-    return np.concatenate([idxs[:full*bs].reshape(full, bs)[batches].ravel(), idxs[full*bs:]])
+    batches = np.concatenate([[0], 1+rng.permutation(full-1)]) # the first stays, with the longest document
+    shuffled = idxs[:full*bs].reshape(full, bs)[batches]
+    return np.concatenate([shuffled.ravel(), idxs[full*bs:]])
 
 # %% ../../nbs/01_text/16_batches.ipynb #d3160b9e
 class SortishSampler:
@@ -90,16 +102,19 @@ class SortishSampler:
         key, # function of an index, or an array of keys
         bs:int, # documents a batch
         seed:int|None=None, # None follows NumPy's global generator
-    ): self.data_source,self.keys,self.bs,self.seed,self.epoch = data_source,_keys(data_source, key),bs,peek_seed() if seed is None else seed,0
+    ):
+        self.data_source = data_source
+        self.keys = _keys(data_source, key)
+        self.bs = bs
+        self.seed = peek_seed() if seed is None else seed
+        self.epoch = 0
     def __len__(self): return len(self.data_source)
     def __iter__(self): return iter(sortish(self.keys, self.bs, epoch_rng(self.seed, self.epoch)).tolist())
-
-@patch
-def set_epoch(self:SortishSampler,
-    epoch:int, # from 0
-):
-    "Take the order of epoch `epoch`"
-    self.epoch = epoch
+    def set_epoch(self,
+        epoch:int, # from 0
+    ):
+        "Take the order of epoch `epoch`"
+        self.epoch = epoch
 
 # %% ../../nbs/01_text/16_batches.ipynb #cf15c4fb
 class DocLoader(Loader):
@@ -117,37 +132,49 @@ class DocLoader(Loader):
         seed:int|None=None, # of the shuffling
         device=None, # where the batches go
     ):
-        self._setup(dataset, bs, seed, device)
-        self.shuffle,self.drop_last,self.pad_idx,self.pad_first,self.backwards = shuffle,drop_last,pad_idx,pad_first,backwards
-        self.sampler,self.weights,self._order = sampler,_check_weights(weights, len(dataset)),None
+        super().__init__(dataset, bs, seed, device)
+        self.shuffle = shuffle
+        self.drop_last = drop_last
+        self.pad_idx = pad_idx
+        self.pad_first = pad_first
+        self.backwards = backwards
+        self.sampler = sampler
+        self.weights = _check_weights(weights, len(dataset))
+        self._order = None # (epoch, documents in order): the last that was asked for
+    def _forget(self): self._order = None
 
-# %% ../../nbs/01_text/16_batches.ipynb #79298903
 def _check_weights(weights, n):
+    "`weights` as probabilities; raises a ValueError if they can be none"
     if weights is None: return None
-    w = np.asarray(weights, dtype=np.float64)
-    if w.shape!=(n,): raise ValueError(f'weights must hold one number for each of the {n} documents, but its shape is {w.shape}')
-    if not np.isfinite(w).all() or w.min()<0 or not w.sum(): raise ValueError('weights must be finite, at least 0, and not all 0')
-    return w/w.sum()
+    weights = np.asarray(weights, dtype=np.float64)
+    if weights.shape!=(n,):
+        raise ValueError(f'weights must hold one number for each of the {n} documents, '
+            f'but its shape is {weights.shape}')
+    if not np.isfinite(weights).all() or weights.min()<0 or not weights.sum():
+        raise ValueError('weights must be finite, at least 0, and not all 0')
+    return weights/weights.sum()
 
 # %% ../../nbs/01_text/16_batches.ipynb #57878b53
 def balanced_weights(
     labels, # class of each document
 )->np.ndarray: # a weight each, inversely proportional to the size of its class
     "Weights under which every class is drawn equally often"
-    _,inv,count = np.unique(np.asarray(labels), return_inverse=True, return_counts=True)
-    return 1/count[inv]
+    _,number,count = np.unique(np.asarray(labels), return_inverse=True, return_counts=True)
+    return 1/count[number]
 
 # %% ../../nbs/01_text/16_batches.ipynb #cb751ef7
 @patch
 def _custom_order(self:DocLoader, epoch):
-    s = self.sampler(self.dataset) if callable(self.sampler) else self.sampler
-    if hasattr(s, 'set_epoch'): s.set_epoch(epoch)
+    "The indices that the user's own sampler gives; raises an IndexError if the data set does not have one of them"
+    sampler = self.sampler(self.dataset) if callable(self.sampler) else self.sampler
+    if hasattr(sampler, 'set_epoch'): sampler.set_epoch(epoch)
     with preserve_rng():
         torch.manual_seed(self.seed+epoch)
         np.random.seed((self.seed+epoch)%2**32)
-        res = np.fromiter(s, dtype=np.int64)
-    if res.size and not (0<=res.min() and res.max()<len(self.dataset)): raise IndexError(f'sampler gave index {res[(res<0)|(res>=len(self.dataset))][0]}; the dataset has {len(self.dataset)} items')
-    return res
+        idxs = np.fromiter(sampler, dtype=np.int64)
+    outside = idxs[(idxs<0) | (idxs>=len(self.dataset))]
+    if outside.size: raise IndexError(f'sampler gave index {outside[0]}; the dataset has {len(self.dataset)} items')
+    return idxs
 
 # %% ../../nbs/01_text/16_batches.ipynb #406f05d5
 @patch
@@ -155,17 +182,23 @@ def epoch_order(self:DocLoader,
     epoch:int, # from 0
 )->np.ndarray: # indices into the dataset
     "The documents in the order in which epoch `epoch` gives them"
-    e = epoch if self.shuffle or self.sampler is not None else 0
-    if self._order is not None and self._order[0]==e: return self._order[1]
-    lens,rng = np.asarray(as_store(self.dataset).lengths),epoch_rng(self.seed, e)
-    if self.sampler is not None: res = self._custom_order(e)
-    elif self.weights is not None:
-        drawn = rng.choice(len(lens), len(lens), p=self.weights)
-        res = drawn[sortish(lens[drawn], self._bs, rng)]
-    else: res = sortish(lens, self._bs, rng) if self.shuffle else np.argsort(-lens, kind='stable')
-    if self.drop_last and len(res)>self._bs: res = res[:len(res)//self._bs*self._bs]
-    self._order = e,res
-    return res
+    if not self.shuffle and self.sampler is None: epoch = 0 # all epochs are the same
+    if self._order is None or self._order[0]!=epoch:
+        res = self._new_order(epoch)
+        if self.drop_last and len(res)>self._bs: res = res[:len(res)//self._bs*self._bs]
+        self._order = epoch,res
+    return self._order[1]
+
+@patch
+def _new_order(self:DocLoader, epoch):
+    "All documents of epoch `epoch`"
+    if self.sampler is not None: return self._custom_order(epoch)
+    lengths = np.asarray(as_store(self.dataset).lengths)
+    rng = epoch_rng(self.seed, epoch)
+    if self.weights is not None:
+        drawn = rng.choice(len(lengths), len(lengths), p=self.weights)
+        return drawn[sortish(lengths[drawn], self._bs, rng)]
+    return sortish(lengths, self._bs, rng) if self.shuffle else _longest_first(lengths)
 
 # %% ../../nbs/01_text/16_batches.ipynb #d247295d
 @patch
