@@ -16,6 +16,7 @@ from torch import nn
 
 from .base.core import *
 from .base.html import *
+from .text.downloads import download_url
 from .text.generated import *
 from .text.datasets import *
 from .text.transform import *

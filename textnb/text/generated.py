@@ -1,4 +1,4 @@
-"""Numbers in words, the pages of Python, and docstrings
+"""Three data sets that every machine can make: numbers in words, the pages of Python, and who wrote this docstring
 
 Docs: https://textnb.github.io/textnb/01_text/generated.html.md"""
 
@@ -7,13 +7,15 @@ Docs: https://textnb.github.io/textnb/01_text/generated.html.md"""
 # %% auto #0
 __all__ = ['number_words', 'human_numbers', 'hash_split', 'python_docs', 'docstrings']
 
-# %% ../../nbs/01_text/21_generated.ipynb #5d4540d0
-import ast,contextlib,gc,hashlib,importlib.util,inspect,re,warnings
+# %% ../../nbs/01_text/21_generated.ipynb #6e60dd2d
+import ast, contextlib, gc, hashlib, importlib.util, inspect, re, warnings
 from pathlib import Path
+
 import pandas as pd
 
 # %% ../../nbs/01_text/21_generated.ipynb #c2ad2574
-_ones = 'zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen'.split()
+_ones = ('zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen '
+    'seventeen eighteen nineteen').split()
 _tens = '- - twenty thirty forty fifty sixty seventy eighty ninety'.split()
 
 def number_words(
@@ -22,9 +24,10 @@ def number_words(
     "The number `n` in English words, without `and` or hyphens"
     if not 0<=n<10**6: raise ValueError(f'number_words knows 0 to 999,999, not {n}')
     if n<20: return _ones[n]
-    if n<100: return _tens[n//10] + (f' {_ones[n%10]}' if n%10 else '')
-    big,word = (1000,'thousand') if n>=1000 else (100,'hundred')
-    return f'{number_words(n//big)} {word}' + (f' {number_words(n%big)}' if n%big else '')
+    if n<100: return f'{_tens[n//10]} {_ones[n%10]}' if n%10 else _tens[n//10]
+    unit,word = (1000,'thousand') if n>=1000 else (100,'hundred')
+    rest = f' {number_words(n%unit)}' if n%unit else ''
+    return f'{number_words(n//unit)} {word}{rest}'
 
 # %% ../../nbs/01_text/21_generated.ipynb #f1b182ba
 def human_numbers()->pd.DataFrame: # columns `text`, `is_valid`
@@ -50,33 +53,50 @@ def hash_split(
 def python_docs()->pd.DataFrame: # columns `topic`, `text`, `is_valid`
     "The pages of Python's language reference that come with Python itself, one a row"
     try: from pydoc_data.topics import topics
-    except ImportError as e: raise FileNotFoundError('this Python was installed without pydoc_data.topics; install the full standard library (on Debian: apt install libpython3-stdlib)') from e
+    except ImportError as e:
+        raise FileNotFoundError('this Python was installed without pydoc_data.topics; '
+            'install the full standard library (on Debian: apt install libpython3-stdlib)') from e
     df = pd.DataFrame(sorted(topics.items()), columns=['topic','text']).drop_duplicates('text', ignore_index=True)
     return df.assign(is_valid=hash_split(df.text))
 
 # %% ../../nbs/01_text/21_generated.ipynb #6287d885
+_skipped = {'tests','testing','test','conftest.py','distutils','f2py','fx','ao','distributed','onnx','export','package',
+    'xpu','mtia','compat'}
+# Private names, with public docstrings in them
+_documented = ('__init__.py','_core','_torch_docs.py','_tensor_docs.py','_add_newdocs.py')
+
 def _source_files(pkg):
     "The public `.py` files of the installed package `pkg`, without importing it"
     spec = importlib.util.find_spec(pkg)
     if spec is None or not spec.origin: return
     root = Path(spec.origin).parent
-    skip = {'tests','testing','test','conftest.py','distutils','f2py','fx','ao','distributed','onnx','export','package','xpu','mtia','compat'}
     for f in sorted(root.rglob('*.py')):
         parts = f.relative_to(root).parts
-        if skip.isdisjoint(parts) and all(o[0]!='_' or o in ('__init__.py','_core','_torch_docs.py','_tensor_docs.py','_add_newdocs.py') for o in parts): yield f
+        if _skipped.isdisjoint(parts) and all(o[0]!='_' or o in _documented for o in parts): yield f
+
+# %% ../../nbs/01_text/21_generated.ipynb #eeacda68
+def _defined_docs(tree):
+    "Docstrings of the public functions and classes in `tree`"
+    todo = [tree]
+    for node in todo: # which grows meanwhile
+        for d in node.body:
+            if not isinstance(d, (ast.FunctionDef,ast.ClassDef)) or d.name[0]=='_': continue
+            yield ast.get_docstring(d) or ''
+            if isinstance(d, ast.ClassDef): todo.append(d)
+
+def _added_docs(tree):
+    "Docstrings that are attached by a call at the top of `tree`"
+    for statement in tree.body:
+        call = getattr(statement, 'value', None)
+        if not isinstance(call, ast.Call) or 'add_' not in ast.unparse(call.func): continue
+        for arg in call.args:
+            text = arg.value if isinstance(arg, ast.Constant) else None
+            if isinstance(text, str) and '\n' in text: yield inspect.cleandoc(text)
 
 def _docs_in(tree):
-    "Docstrings of the public functions and classes in `tree`, then those that are attached by a call such as `add_docstr`"
-    todo = [tree]
-    for node in todo:
-        for d in node.body:
-            if isinstance(d, (ast.FunctionDef,ast.ClassDef)) and d.name[0]!='_':
-                yield ast.get_docstring(d) or ''
-                if isinstance(d, ast.ClassDef): todo.append(d)
-    for d in tree.body:
-        c = getattr(d, 'value', None)
-        if isinstance(c, ast.Call) and 'add_' in ast.unparse(c.func):
-            yield from (inspect.cleandoc(a.value) for a in c.args if isinstance(a, ast.Constant) and isinstance(a.value, str) and '\n' in a.value)
+    "All docstrings in `tree`"
+    yield from _defined_docs(tree)
+    yield from _added_docs(tree)
 
 # %% ../../nbs/01_text/21_generated.ipynb #508e7fd6
 _pkg_re = re.compile(r'(?i)py_?torch|torch|pandas|numpy|matplotlib|pyplot|\b(?:np|pd|plt|mpl)\b')
@@ -85,9 +105,10 @@ def _first_paragraph(doc):
     "The first paragraph of `doc` that is prose, on one line, with package names masked; '' if there is none"
     for p in re.split(r'\n\s*\n', doc)[:3]:
         p = ' '.join(p.split())
-        if re.match(r'[\w.]+\(.*\)(\s*->.*)?$', p) or p.startswith(('..','>>>')): continue
-        if re.search(r'[{}]|%\(|\\\w', p): return ''
-        p = re.sub(r':[\w:]+:`~?([^`<]*)[^`]*`', r'\1', p).replace('`','').strip()
+        is_signature = re.match(r'[\w.]+\(.*\)(\s*->.*)?$', p)
+        if is_signature or p.startswith(('..','>>>')): continue
+        if re.search(r'[{}]|%\(|\\\w', p): return '' # a template
+        p = re.sub(r':[\w:]+:`~?([^`<]*)[^`]*`', r'\1', p).replace('`','').strip() # roles of Sphinx
         return _pkg_re.sub('PKG', p) if len(p.split())>=4 and p[0].isalpha() else ''
     return ''
 
@@ -102,7 +123,7 @@ def _pkg_texts(pkg):
 
 @contextlib.contextmanager
 def _parsing():
-    "No warnings about other people's sources, and no garbage collector looking through their trees, which would take half of the time"
+    "No warnings about other people's sources, and no garbage collector: it would take half of the time for their trees"
     on = gc.isenabled()
     gc.disable()
     try:
@@ -114,12 +135,14 @@ def _parsing():
 
 # %% ../../nbs/01_text/21_generated.ipynb #de3baae7
 def docstrings(
-    packages:tuple=('torch','pandas','matplotlib','numpy'), # importable names; those that are not installed are left out
+    packages:tuple=('torch','pandas','matplotlib','numpy'), # importable names; those not installed are left out
 )->pd.DataFrame: # columns `text`, `label`, `is_valid`, in a shuffled order that does not change
     "First paragraphs of the docstrings of `packages`, each labelled by the package that wrote it"
     with _parsing(): df = pd.DataFrame([(t,p) for p in packages for t in _pkg_texts(p)], columns=['text','label'])
     df = df.drop_duplicates('text', keep=False)
-    if df.label.nunique()<2: raise FileNotFoundError(f'found docstrings of fewer than two of {", ".join(packages)}: install the packages with their sources')
-    order = [hashlib.sha256(t.encode('utf-8', 'replace')).digest() for t in df.text]
-    df = df.iloc[sorted(range(len(df)), key=order.__getitem__)].reset_index(drop=True)
+    if df.label.nunique()<2:
+        raise FileNotFoundError(f'found docstrings of fewer than two of {", ".join(packages)}: '
+            'install the packages with their sources')
+    digests = [hashlib.sha256(t.encode('utf-8', 'replace')).digest() for t in df.text]
+    df = df.iloc[sorted(range(len(df)), key=digests.__getitem__)].reset_index(drop=True)
     return df.assign(is_valid=hash_split(df.text))

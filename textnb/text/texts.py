@@ -7,7 +7,7 @@ Docs: https://textnb.github.io/textnb/01_text/texts.html.md"""
 # %% auto #0
 __all__ = ['text_extensions', 'Text', 'TextList', 'text_files', 'LMTextList', 'cut_tokens', 'show_rows']
 
-# %% ../../nbs/01_text/14_texts.ipynb #fb30fdd2
+# %% ../../nbs/01_text/14_texts.ipynb #6a4055a0
 import os, warnings
 from pathlib import Path
 
@@ -126,6 +126,7 @@ def _has_ending(name, endings): return endings is None or Path(name).suffix.lowe
 
 def _cannot_look(e): raise OSError(e.errno, f'cannot look into the folder {e.filename} ({e.strerror})') from e
 
+# %% ../../nbs/01_text/14_texts.ipynb #23fcae85
 def text_files(
     path, # folder
     extensions=text_extensions, # of the files, one or several; None for all
@@ -145,7 +146,7 @@ def text_files(
     if res: return sorted(res)
     raise FileNotFoundError(f'there is no file that ends in {listed(sorted(endings or ["anything"]))} under {path}')
 
-# %% ../../nbs/01_text/14_texts.ipynb #dc0cdbfe
+# %% ../../nbs/01_text/14_texts.ipynb #28bb9b8e
 @patch(cls_method=True)
 def from_folder(cls:TextList,
     path='.', # folder
