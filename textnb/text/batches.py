@@ -7,7 +7,7 @@ Docs: https://textnb.github.io/textnb/01_text/batches.html.md"""
 # %% auto #0
 __all__ = ['pad_batch', 'pad_collate', 'SortSampler', 'sortish', 'SortishSampler', 'DocLoader', 'balanced_weights']
 
-# %% ../../nbs/01_text/16_batches.ipynb #1e32ba5b
+# %% ../../nbs/01_text/16_batches.ipynb #ca95af7a
 import numpy as np, torch
 from fastcore.basics import patch
 
@@ -35,8 +35,8 @@ def pad_batch(
     for row,start,end in zip(res, starts, ends):
         doc = ids[start:end]
         if backwards: doc = doc[::-1]
-        if pad_first: row[longest-len(doc):] = doc
-        else: row[:len(doc)] = doc
+        if pad_first: row[longest-(end-start):] = doc
+        else: row[:end-start] = doc
     return res
 
 # %% ../../nbs/01_text/16_batches.ipynb #0fa7937d

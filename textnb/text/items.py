@@ -31,7 +31,7 @@ def as_items(
     for i,item in enumerate(o): res[i] = item
     return res
 
-# %% ../../nbs/01_text/10_items.ipynb #1ad60eb5
+# %% ../../nbs/01_text/10_items.ipynb #84a19c5b
 class Items:
     "Items in a row, and where they came from"
     store = None # the ids, once there are some
@@ -107,7 +107,7 @@ def table_cols(self:Items,
     if self._df is None: raise ValueError(f'these items did not come from a table: {instead}')
     return find_cols(self._df, cols, what)
 
-# %% ../../nbs/01_text/10_items.ipynb #dba1d534
+# %% ../../nbs/01_text/10_items.ipynb #dc9588c1
 @patch
 def like(self:Items,
     items, # any sequence, or `Items` with a path and a table of their own

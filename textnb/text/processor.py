@@ -35,7 +35,7 @@ def open_text(
     except OSError as e:
         raise OSError(e.errno, f'cannot read {fn} ({e.strerror}). Mend it, or take it out of the folder') from e
 
-# %% ../../nbs/01_text/09_processor.ipynb #09c9dcae
+# %% ../../nbs/01_text/09_processor.ipynb #90b3ba58
 def read_text(
     o, # a string, the path of a file, or columns of these
     enc:str='utf-8', # encoding of files

@@ -7,7 +7,7 @@ Docs: https://textnb.github.io/textnb/01_text/splits.html.md"""
 # %% auto #0
 __all__ = ['ItemList']
 
-# %% ../../nbs/01_text/13_splits.ipynb #fe739bab
+# %% ../../nbs/01_text/13_splits.ipynb #2e57a386
 from pathlib import Path
 
 import numpy as np

@@ -71,7 +71,7 @@ def text_values(
     no_missing(df, cols, 'text')
     return df.iloc[:,cols[0] if len(cols)==1 else cols].to_numpy(dtype=object)
 
-# %% ../../nbs/01_text/08_tables.ipynb #51175164
+# %% ../../nbs/01_text/08_tables.ipynb #47fb0e16
 def _check_path(path):
     "Raise an OSError if there is no file at `path`"
     if path.is_dir():
@@ -101,7 +101,7 @@ def _where_it_breaks(message):
     if message.startswith('Length of header'): return 'its lines have more fields than its header has names'
     return message
 
-# %% ../../nbs/01_text/08_tables.ipynb #6e5c34af
+# %% ../../nbs/01_text/08_tables.ipynb #29421469
 def _read_csv(path, options):
     "pandas reads; raises a ValueError or OSError that names the file, the place and the cure"
     try:
@@ -114,7 +114,7 @@ def _read_csv(path, options):
         number = getattr(e, 'errno', None) or errno.EIO
         raise OSError(number, f'cannot read {path} ({getattr(e, "strerror", None) or e})') from e
 
-# %% ../../nbs/01_text/08_tables.ipynb #1d68a25a
+# %% ../../nbs/01_text/08_tables.ipynb #07513d4f
 def _keep_words(df, path, options, text_cols):
     "`df` with the words in `text_cols` that pandas took for missing values put back"
     cols = [col for col in find_cols(df, text_cols, 'text') if df.iloc[:,col].isna().any()]
