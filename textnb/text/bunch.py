@@ -77,7 +77,7 @@ def processor(self:DataBunch): return self.train_ds.x.processor
 @patch(as_prop=True)
 def vocab(self:DataBunch): return self.processor.vocab
 
-# %% ../../nbs/01_text/17_bunch.ipynb #3f4e8582
+# %% ../../nbs/01_text/17_bunch.ipynb #c780116a
 @patch(as_prop=True)
 def tokenizer(self:DataBunch): return self.processor.tokenizer
 
@@ -87,7 +87,7 @@ def classes(self:DataBunch): return self.train_ds.y.classes
 @patch(as_prop=True)
 def c(self:DataBunch): return len(self.vocab) if self.is_lm else self.train_ds.y.c
 
-# %% ../../nbs/01_text/17_bunch.ipynb #ed7cdcab
+# %% ../../nbs/01_text/17_bunch.ipynb #89c404cd
 @patch
 def __repr__(self:DataBunch):
     lines = [f'{type(self).__name__}{" (backwards)" if self.backwards else ""}']
@@ -261,7 +261,7 @@ def _raw_from_json(o):
     if isinstance(o, dict): return Path(o['path'])
     return tuple(o) if isinstance(o, list) else o
 
-# %% ../../nbs/01_text/17_bunch.ipynb #b1245233
+# %% ../../nbs/01_text/17_bunch.ipynb #5cce0489
 @patch
 def save(self:DataBunch,
     file='data_save.tnb', # in `path`

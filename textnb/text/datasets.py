@@ -7,7 +7,7 @@ Docs: https://textnb.github.io/textnb/01_text/datasets.html.md"""
 # %% auto #0
 __all__ = ['URLs', 'url2name', 'url2path', 'untar_data', 'movie_snippets']
 
-# %% ../../nbs/01_text/22_datasets.ipynb #0902d6d6
+# %% ../../nbs/01_text/22_datasets.ipynb #3e6f2f07
 import io, os, shutil, tarfile, tempfile, urllib.parse
 from pathlib import Path
 
@@ -160,7 +160,7 @@ def _write_numbers(dest):
         lines = df.text[df.is_valid==is_valid]
         (dest/f'{name}.txt').write_text('\n'.join(lines)+'\n', newline='\n')
 
-# %% ../../nbs/01_text/22_datasets.ipynb #54085655
+# %% ../../nbs/01_text/22_datasets.ipynb #9265cda8
 def _swap(new, dest):
     "Put the folder `new` in the place of `dest`"
     old = new.with_name(new.name+'.old') if dest.exists() else None

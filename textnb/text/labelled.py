@@ -7,7 +7,7 @@ Docs: https://textnb.github.io/textnb/01_text/labelled.html.md"""
 # %% auto #0
 __all__ = ['bunch_classes', 'LabelList', 'ItemLists', 'LabelLists']
 
-# %% ../../nbs/01_text/12_labelled.ipynb #8edcea36
+# %% ../../nbs/01_text/12_labelled.ipynb #298f5303
 import copy, re, warnings
 from pathlib import Path
 
@@ -190,7 +190,7 @@ def label_from_folder(self:ItemLists,
             'use label_from_df, label_from_func or label_from_list')
     return self.label_from_func(folder, label_cls, **kwargs)
 
-# %% ../../nbs/01_text/12_labelled.ipynb #ce805edd
+# %% ../../nbs/01_text/12_labelled.ipynb #28e319d1
 @patch
 def label_from_re(self:ItemLists,
     pat:str, # regular expression with one group
@@ -248,7 +248,7 @@ def _df_labels(items, cols):
     if len(idxs)==1: return df.iloc[:,idxs[0]].to_numpy(dtype=object)
     return as_items([tuple(row) for row in df.iloc[:,idxs].to_numpy()])
 
-# %% ../../nbs/01_text/12_labelled.ipynb #2ddda9b6
+# %% ../../nbs/01_text/12_labelled.ipynb #37613d20
 @patch
 def label_from_df(self:ItemLists,
     cols=1, # label column, by name or position, or several
