@@ -18,13 +18,22 @@ from .vocab import *
 from .store import *
 from .workers import *
 from .corpus import *
+from .tables import *
+from .processor import *
+from .items import *
+from .labels import *
+from .labelled import *
+from .splits import *
 from .texts import *
-from .datablock import *
-from .loaders import *
-from .data import *
+from .stream import *
+from .batches import *
+from .bunch import *
+from .text_bunches import *
 from .spans import *
-from .datasets import *
 from .readers import *
+from .downloads import *
+from .generated import *
+from .datasets import *
 
 # %% ../../nbs/01_text/index.ipynb #4dd6c380
 # Pieces that only the notebooks of this part need, and import from their modules
