@@ -30,6 +30,7 @@ from .checkpoints import *
 
 # %% ../../nbs/02_train/index.ipynb #6514b522
 # What a learner is put together from, and what only learners call: imported by name, not by `*`
-_pieces = ('WithCallbacks','LayerGroups','TrainingLoop','Predicting','Saving','load_weights','preserve_training','smooth')
+_classes = ('WithCallbacks','LayerGroups','TrainingLoop','Predicting','Saving')
+_pieces = (*_classes,'load_weights','preserve_training','smooth')
 _own = [name for name, value in globals().items() if name[0]!='_' and not inspect.ismodule(value)]
 __all__ = [name for name in _own if name not in _pieces]

@@ -8,10 +8,11 @@ Docs: https://textnb.github.io/textnb/02_train/early_stopping.html.md"""
 __all__ = ['ReduceLROnPlateau', 'TerminateOnNaN', 'TrackerCallback', 'EarlyStoppingCallback', 'SaveModelCallback',
            'ReduceLROnPlateauCallback', 'TerminateOnNaNCallback', 'StopAfterNBatches']
 
-# %% ../../nbs/02_train/16_early_stopping.ipynb #2c8d1f16
+# %% ../../nbs/02_train/16_early_stopping.ipynb #ff092143
 import math
 
 import torch
+from fastcore.basics import patch
 
 from .callback import *
 
@@ -40,14 +41,16 @@ class TrackerCallback(Callback):
         self.best = None
         self.wait = 0
 
-    def improved(self)->bool: # did the value of this epoch beat the best so far?
-        "Compare, and count the epochs without improvement in `wait`"
-        value = self.learn.recorder.values.get(self.monitor)
-        measured = value is not None and not math.isnan(value)
-        better = measured and (self.best is None or self.sign*(value-self.best)>self.min_delta)
-        if better: self.best = value
-        self.wait = 0 if better else self.wait+1
-        return better
+# %% ../../nbs/02_train/16_early_stopping.ipynb #736bce08
+@patch
+def improved(self:TrackerCallback)->bool: # did the value of this epoch beat the best so far?
+    "Compare, and count the epochs without improvement in `wait`"
+    value = self.learn.recorder.values.get(self.monitor)
+    measured = value is not None and not math.isnan(value)
+    better = measured and (self.best is None or self.sign*(value-self.best)>self.min_delta)
+    if better: self.best = value
+    self.wait = 0 if better else self.wait+1
+    return better
 
 # %% ../../nbs/02_train/16_early_stopping.ipynb #2048488d
 class EarlyStoppingCallback(TrackerCallback):

@@ -217,6 +217,7 @@ def _train_epoch(self:TrainingLoop, first_batch=0, restore=None):
     self.training = False
     self('after_train')
 
+# %% ../../nbs/02_train/07_loop.ipynb #cb6ce227
 @patch
 def _one_epoch(self:TrainingLoop, **kwargs):
     self.val_values = []

@@ -225,7 +225,7 @@ class ConfusionMatrix(Metric):
     @property
     def value(self): return self.cm
 
-# %% ../../nbs/02_train/02_metrics.ipynb #c661ed1d
+# %% ../../nbs/02_train/02_metrics.ipynb #5d98630e
 def _ratio(a, b): return torch.where(b>0, a/b.clamp(min=1e-30), torch.zeros_like(a))
 
 class _FromCM(ConfusionMatrix):
@@ -258,6 +258,7 @@ class _FromCM(ConfusionMatrix):
                 "choose 'macro', 'weighted' or 'micro'")
         return float(each[self.pos_label])
 
+# %% ../../nbs/02_train/02_metrics.ipynb #d54d4262
 class Precision(_FromCM):
     "Of what was predicted, the share that is right"
     def measure(self, hits, npred, ntarg): return _ratio(hits, npred)

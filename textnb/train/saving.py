@@ -147,6 +147,7 @@ def _hypers(saved):
     own = ('params','group','decay','fused','foreach')
     return {k:tuple(v) if isinstance(v, list) else v for k,v in saved.items() if k not in own}
 
+# %% ../../nbs/02_train/09_saving.ipynb #25378ec7
 @patch
 def load_opt_state(self:Saving,
     tensors:dict, # all tensors of an archive
