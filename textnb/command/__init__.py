@@ -10,14 +10,14 @@ __all__ = []
 # %% ../../nbs/08_command/index.ipynb #fe998575
 from importlib import import_module
 
-# %% ../../nbs/08_command/index.ipynb #19722beb
+# %% ../../nbs/08_command/index.ipynb #fdaf9e35
 _names = dict(
     terminal='CLIError clean format_rows note put text_table',
-    tables='check_col draw_valid get_labels get_texts pick_col pick_label_col pick_text_col read_table read_texts',
+    tables='check_col draw_valid get_labels get_texts pick_col pick_label_col pick_text_col open_table read_texts',
     looking='archive_info installed token_stats versions',
     measuring='measure scores show_scores',
     training='History clas_data configs fit_classifier fit_lm read_encoder trend',
-    shaded_texts='explain_page page relative shade_ansi shade_tokens shaded_text',
+    shaded_texts='explain_page page relative shade_ansi shade_tokens text_with_verdict',
     using='explain_text open_model predict_all top_classes',
     panel_page='free_port panel_source serve_page table_panel',
     baselines='beside beside_words compare_right tfidf_baseline',

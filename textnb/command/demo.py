@@ -37,7 +37,7 @@ def _movie(notes):
     return dict(texts=[str(t) for t in df.text], labels=labels, valid=df.is_valid.to_numpy().astype(bool),
         name='movie-review snippets', notes=notes)
 
-# %% ../../nbs/08_command/11_demo.ipynb #2ea3aa25
+# %% ../../nbs/08_command/11_demo.ipynb #4f412846
 def demo_data(
     name:str, # 'movie', 'docstrings', or a table with columns of text and label
     args, # parsed arguments: text_col, label_col, seed
@@ -51,7 +51,7 @@ def demo_data(
         df = docstrings()
         title = 'docstrings, labelled by the package that wrote them'
     else:
-        df = read_table(name)
+        df = open_table(name)
         title = Path(name).name
     texts = get_texts(df, args.text_col)
     labels = get_labels(df, args.label_col)

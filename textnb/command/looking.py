@@ -37,8 +37,8 @@ def token_stats(
         unknown_share=round(missed/n, 6) if n else 0.,
         shortest=lens[0], median_length=lens[len(lens)//2], longest=lens[-1], most_common=common[:10])
 
-# %% ../../nbs/08_command/03_looking.ipynb #719b6641
-def _words(v): return ' '.join(v) if isinstance(v, list) else f'{v:,}'
+# %% ../../nbs/08_command/03_looking.ipynb #a5e7f3ca
+def _figure_cell(v): return ' '.join(v) if isinstance(v, list) else f'{v:,}'
 
 def cmd_tokenize(
     args, # parsed arguments
@@ -57,7 +57,7 @@ def cmd_tokenize(
         put(json.dumps(dict(stats, examples=examples), ensure_ascii=False))
         return 0
     for tokens in examples: put(' '.join(tokens).replace('\n', '⏎'))
-    rows = [(k.replace('_',' '), _words(v)) for k,v in stats.items()]
+    rows = [(k.replace('_',' '), _figure_cell(v)) for k,v in stats.items()]
     put('\n'+text_table(['figure','value'], rows))
     return 0
 
@@ -95,7 +95,7 @@ def versions()->dict: # versions, device, folders, data sets and optional librar
         home=str(Config.home()), data_sets=sets, optional={o:installed(o) for o in optional})
 
 # %% ../../nbs/08_command/03_looking.ipynb #ecccc1a5
-def _shown(v):
+def _value_cell(v):
     "`v` for a cell of a table"
     if isinstance(v, dict): v = [name for name,there in v.items() if there]
     if isinstance(v, list): return ', '.join(v) or 'none'
@@ -106,6 +106,6 @@ def cmd_info(
 )->int: # exit code
     "Versions, device and folders, or what is in an archive"
     res = archive_info(args.file) if args.file else versions()
-    rows = [(k.replace('_',' '), _shown(v)) for k,v in res.items()]
+    rows = [(k.replace('_',' '), _value_cell(v)) for k,v in res.items()]
     put(json.dumps(res) if args.json else text_table(['what','value'], rows))
     return 0

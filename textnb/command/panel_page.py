@@ -103,7 +103,7 @@ def table_panel(
 ): # the panel
     "The panel `name` for what `model` says about the table `data`; raises a CLIError if they do not fit"
     learn = open_model(model)
-    df = read_table(data)
+    df = open_table(data)
     texts = get_texts(df, text_col)
     labels = get_labels(df, label_col)
     names = dict(zip(class_names_of(learn), learn.data.classes))
@@ -135,7 +135,7 @@ def _text_source(args, model):
 def _table_source(args, model):
     "The code of a page that shows a table"
     if not args.data: raise CLIError(f'the panel {args.panel} shows a labelled table; name it with --data FILE')
-    df = read_table(args.data)
+    df = open_table(args.data)
     data = str(Path(args.data).resolve())
     cols = [pick_text_col(df, args.text_col), pick_label_col(df, args.label_col)]
     what = ', '.join(repr(o) for o in (args.panel, model, data, *cols))

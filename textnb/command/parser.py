@@ -30,13 +30,13 @@ def _command(
     p.set_defaults(run=run)
     return p
 
-# %% ../../nbs/08_command/12_parser.ipynb #3dd9fafa
+# %% ../../nbs/08_command/12_parser.ipynb #c0f46258
 def _positive(s):
     "The whole number above 0 that `s` says"
     if not s.isdigit() or int(s)<1: raise argparse.ArgumentTypeError(f'{s!r} is not a whole number above 0')
     return int(s)
 
-def _share(s):
+def _fraction(s):
     "The share that `s` says"
     try: x = float(s)
     except ValueError: x = -1
@@ -129,7 +129,7 @@ def _add_train_lm(sub):
     g.add_argument('--epochs', type=_positive, default=6, metavar='N',
         help='times through the texts (default %(default)s)')
     g.add_argument('--lr', type=float, default=1e-2, metavar='X', help='learning rate (default %(default)s)')
-    g.add_argument('--valid-pct', type=_share, default=.1, metavar='X',
+    g.add_argument('--valid-pct', type=_fraction, default=.1, metavar='X',
         help='share of the texts to measure on (default %(default)s)')
 
 # %% ../../nbs/08_command/12_parser.ipynb #9eed00bd
@@ -146,7 +146,7 @@ def _add_train(sub):
     _cols(p, label=True)
     p.add_argument('--valid-col', metavar='NAME',
         help='column that says True for the rows to validate on (default: a draw)')
-    p.add_argument('--valid-pct', type=_share, default=.1, metavar='X',
+    p.add_argument('--valid-pct', type=_fraction, default=.1, metavar='X',
         help='share of the rows to draw for validation (default %(default)s)')
     p.add_argument('--json', action='store_true', help='print the figures as JSON')
     _vocab(p)
@@ -277,7 +277,7 @@ def _report_error(e, debug):
     note(f'textnb: error: {told}')
     return 1
 
-# %% ../../nbs/08_command/12_parser.ipynb #5d826582
+# %% ../../nbs/08_command/12_parser.ipynb #97d77b31
 def _discard_output():
     "Send what is still to be printed nowhere"
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -288,7 +288,7 @@ def _settle():
     keep_memory()
     if not sys.stderr.isatty(): os.environ.setdefault('TEXTNB_PROGRESS', '0')
 
-def _run(args, own_process):
+def _run_command(args, own_process):
     "Run the command that `args` name; its exit code"
     if own_process: _settle()
     module, name = args.run.split('.')
@@ -308,7 +308,7 @@ def main(
     if not hasattr(args, 'run'):
         parser.print_help()
         return 2
-    try: return _run(args, argv is None)
+    try: return _run_command(args, argv is None)
     except KeyboardInterrupt:
         note('\ntextnb: interrupted')
         return 130

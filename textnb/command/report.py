@@ -50,7 +50,7 @@ class _Chart:
     def y(self, v): return self.h-self.bottom-(v-self.y0)/(self.y1-self.y0)*(self.h-self.top-self.bottom)
 
 # %% ../../nbs/08_command/10_report.ipynb #9ce789a3
-def _axes(chart):
+def _grid(chart):
     "Grid lines and numbers of a chart"
     res = []
     for t in ticks(chart.y0, chart.y1, 4):
@@ -95,7 +95,7 @@ def svg_lines(
     foot = f'<text x="{(w+chart.left)/2:.0f}" y="{h-6}" text-anchor="middle">{esc(xlabel)}</text>'
     ends = '; '.join(f'{name} ends at {pts[-1][1]:.3g}' for name,pts in series.items() if pts)
     label = esc(f'{title}; {ends}')
-    inside = ''.join([_axes(chart), head, foot, *lines])
+    inside = ''.join([_grid(chart), head, foot, *lines])
     return f'<svg viewBox="0 0 {w} {h}" role="img" aria-label="{label}">{inside}</svg>'
 
 # %% ../../nbs/08_command/10_report.ipynb #e9d26b94
@@ -184,7 +184,7 @@ def _sections(r):
         'Learning curves': [_curves(r)],
         'Where it is right and wrong': [confusion_table(r['confusion'], r['classes']),
             _note('Rows are the true classes. Each cell says how many texts of its row got this prediction.')],
-        'Why it decided so': [how_shaded, *map(shaded_text, r['texts'])],
+        'Why it decided so': [how_shaded, *map(text_with_verdict, r['texts'])],
         'The largest losses': [_note('Validation texts with the largest loss; the last column is the '
             'probability the model gave to the true class. Most are mistakes, some are labelled wrongly, all are '
             'worth reading.'), _losses(r)],
@@ -192,9 +192,9 @@ def _sections(r):
             '<h3>Classifier</h3>', _epochs(r['clas']['epochs'])],
         'How to get the same': [report_table(['setting','value'], r['settings'].items()), seconds]}
 
-# %% ../../nbs/08_command/10_report.ipynb #e969c5d4
+# %% ../../nbs/08_command/10_report.ipynb #94ccc30c
 _report_rules = '''
-.scroll{overflow-x:auto}
+.scroll{overflow-x:auto} .scroll+.scroll{margin-top:1rem}
 .cards{display:flex;flex-wrap:wrap;gap:.7rem;margin:1rem 0}
 .card{background:var(--card);border:1px solid var(--line);border-radius:.5rem;padding:.6rem 1rem;min-width:8rem}
 .card b{display:block;font-size:1.55rem;line-height:1.2} .card span{color:var(--dim);font-size:.85rem}

@@ -35,7 +35,7 @@ def put(
     print(clean(text).encode(encoding, 'replace').decode(encoding))
 
 # %% ../../nbs/08_command/01_terminal.ipynb #49730610
-def _cell(x, width):
+def _one_line(x, width):
     "`x` on one line of at most `width` characters"
     res = f'{x:.4f}' if isinstance(x, float) else ' '.join(str(x).split())
     return res if len(res)<=width else res[:width-1]+'…'
@@ -46,7 +46,7 @@ def text_table(
     width:int=100, # longest cell
 )->str: # lines
     "`rows` under `columns`, lined up"
-    lines = [[_cell(x, width) for x in row] for row in [columns, *rows]]
+    lines = [[_one_line(x, width) for x in row] for row in [columns, *rows]]
     widths = [max(map(len, column)) for column in zip(*lines)]
     return '\n'.join('  '.join(x.ljust(n) for x,n in zip(line, widths)).rstrip() for line in lines)
 

@@ -207,7 +207,7 @@ def cmd_train(
     args, # parsed arguments
 )->int: # exit code
     "Train a classifier from a table and export it"
-    df = read_table(args.source)
+    df = open_table(args.source)
     texts = get_texts(df, args.text_col)
     labels = get_labels(df, args.label_col)
     vocab, sizes = read_encoder(args.encoder) if args.encoder else (None, {})

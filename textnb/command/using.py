@@ -46,7 +46,7 @@ def predict_all(
     "Probabilities for `texts`"
     return np.stack([np.asarray(o[2]) for o in learn.predict(list(texts))])
 
-# %% ../../nbs/08_command/07_using.ipynb #33c6e0a3
+# %% ../../nbs/08_command/07_using.ipynb #55e62962
 def check_labels(
     labels:list[str], # of a table
     classes:list[str], # that the model knows
@@ -62,7 +62,7 @@ def cmd_evaluate(
     args, # parsed arguments
 )->int: # exit code
     "Measure a model on a labelled table"
-    df = read_table(args.source)
+    df = open_table(args.source)
     learn = open_model(args.model)
     classes = class_names_of(learn)
     texts = get_texts(df, args.text_col)
@@ -78,7 +78,7 @@ def cmd_evaluate(
 def _given_texts(args):
     "The texts of the command line, of a table, or of standard input; raises a CLIError if there are none"
     if args.csv and args.text: raise CLIError('give texts or --csv FILE, not both')
-    if args.csv: return get_texts(read_table(args.csv), args.text_col)
+    if args.csv: return get_texts(open_table(args.csv), args.text_col)
     texts = [line.rstrip('\n') for line in sys.stdin] if args.text==['-'] else list(args.text)
     if texts: return texts
     raise CLIError('no text: give one or more in quotes, --csv FILE, or - to read lines from standard input')
