@@ -49,7 +49,7 @@ def shade_ansi(
     return ' '.join(map(one, tokens, relative(scores)))
 
 # %% ../../nbs/08_command/06_shaded_texts.ipynb #3249fcdd
-def _visible(token):
+def _sign_of(token):
     "`token` as HTML; white space becomes a sign"
     if token.strip(): return esc(token)
     return '⏎' if '\n' in token else '␣'
@@ -59,7 +59,7 @@ def _token_span(token, score, share):
     kind = 'p' if share>0 else 'n'
     if re.fullmatch('xx[a-z]{3,4}', token): kind += ' sp'
     line = ';text-decoration:underline dotted' if share<=-.05 else ''
-    return f'<span class="{kind}" style="--a:{abs(share):.2f}{line}" title="{score:+.3f}">{_visible(token)}</span>'
+    return f'<span class="{kind}" style="--a:{abs(share):.2f}{line}" title="{score:+.3f}">{_sign_of(token)}</span>'
 
 def shade_tokens(
     tokens:list[str], # tokens of one text
