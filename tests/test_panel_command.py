@@ -41,7 +41,7 @@ def test_refused(work, capsys, args, words):
 
 def test_without_voila(work, capsys, monkeypatch):
     "Voila is an extra: what to install is said"
-    monkeypatch.setattr(panel_page, '_has', lambda m: m!='voila')
+    monkeypatch.setattr(panel_page, 'installed', lambda m: m!='voila')
     assert main(['panel', str(work/'model.tnb')])==1
     assert 'pip install "textnb[panels]"' in capsys.readouterr().err
 
