@@ -6,7 +6,7 @@ Docs: https://textnb.github.io/textnb/toys.html.md"""
 
 # %% auto #0
 __all__ = ['FILLERS', 'one_word_reviews', 'one_word_data', 'mislabelled_data', 'one_word_classifier', 'not_data',
-           'agreement_data', 'PointLoader', 'circle_data', 'circle_model', 'tour_pieces']
+           'agreement_data', 'ToyDL', 'toy_data', 'toy_model', 'ToyLM', 'ToyStream', 'toy_stream', 'tour_pieces']
 
 # %% ../nbs/00a_toys.ipynb #e5caa0fe
 import ast, json, tempfile
@@ -103,45 +103,110 @@ def agreement_data(
     df = pd.DataFrame(dict(text=rows))
     return TextLMDataBunch.from_df(tempfile.mkdtemp(), df[:-50], df[-50:], text_cols='text', bs=8, bptt=12, min_freq=1, seed=0)
 
-# %% ../nbs/00a_toys.ipynb #148c12a1
-class PointLoader:
-    "Batches of `x` and `y`, shuffled anew in each epoch if asked for"
-    def __init__(self, x, y, bs, shuffle=False, seed=0):
-        self.dataset = x, y
+# %% ../nbs/00a_toys.ipynb #3d47abe0
+class ToyDL:
+    "A loader of pairs `(x[i], y[i])`"
+    def __init__(self,
+        x:torch.Tensor, # inputs, an item a row
+        y:torch.Tensor, # targets
+        bs:int, # items in a batch
+        shuffle:bool=False, # another order in each epoch?
+        seed:int=0, # of the orders
+    ):
+        self.dataset = (x,y)
         self.batch_size = bs
         self.shuffle = shuffle
         self.seed = seed
         self.epoch = 0
+
     def __len__(self): return -(-len(self.dataset[0])//self.batch_size)
     def __iter__(self): return self.iter_from(0)
     def set_epoch(self, epoch): self.epoch = epoch
+
     def order(self):
         n = len(self.dataset[0])
-        return np.random.default_rng((self.seed, self.epoch)).permutation(n) if self.shuffle else np.arange(n)
-    def iter_from(self, k):
-        x, y = self.dataset
-        for i in np.array_split(self.order(), len(self))[k:]: yield x[i], y[i]
+        return np.random.default_rng((self.seed,self.epoch)).permutation(n) if self.shuffle else np.arange(n)
 
-# %% ../nbs/00a_toys.ipynb #402e20e7
-def circle_data(
-    n:int=512, # so many points, a quarter of them for validation
+    def iter_from(self, k):
+        x,y = self.dataset
+        for idx in np.array_split(self.order(), len(self))[k:]: yield x[idx],y[idx]
+
+# %% ../nbs/00a_toys.ipynb #a39a438b
+def toy_data(
+    n:int=512, # points, a quarter of them for validation
     bs:int=32, # points in a batch
     seed:int=0, # of the points
-)->SimpleNamespace: # with `train_dl`, `valid_dl`, and what else a learner asks its data for
-    "Points of a plane, and whether they lie within 1.2 of the middle"
+)->SimpleNamespace: # a bunch with two classes
+    "Points of the plane, inside a circle or not"
     x = torch.randn(n, 2, generator=torch.Generator().manual_seed(seed))
     y = (x.norm(dim=1)<1.2).long()
-    train, valid = PointLoader(x[n//4:], y[n//4:], bs, shuffle=True), PointLoader(x[:n//4], y[:n//4], bs)
-    return SimpleNamespace(train_dl=train, valid_dl=valid, loss_func=CrossEntropyFlat(), device=torch.device('cpu'), path=Path('.'),
-        classes=['outside', 'inside'])
+    k = n//4
+    return SimpleNamespace(
+        train_dl=ToyDL(x[k:], y[k:], bs, shuffle=True), valid_dl=ToyDL(x[:k], y[:k], bs), loss_func=CrossEntropyFlat(),
+        device=torch.device('cpu'), path=Path('.'), classes=['outside','inside'])
 
-def circle_model(
-    seed:int=0, # of the weights
-)->nn.Module: # scores of the two classes
-    "A network of two layers for `circle_data`"
+def toy_model(
+    seed:int=0, # of the weights; the global generators stay as they are
+)->nn.Sequential: # from points to two logits
+    "A network with one hidden layer"
     with preserve_rng():
         set_seed(seed)
-        return nn.Sequential(nn.Linear(2, 16, bias=False), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 2))
+        return nn.Sequential(nn.Linear(2,16,bias=False), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16,2))
+
+# %% ../nbs/00a_toys.ipynb #3d66f2a0
+class ToyLM(nn.Module):
+    "A small recurrent language model that keeps its `state`"
+    def __init__(self,
+        seed:int=0, # of the weights; the global generators stay as they are
+    ):
+        super().__init__()
+        self.state = None
+        self.drop = nn.Dropout(.1)
+        with preserve_rng():
+            set_seed(seed)
+            self.emb = nn.Embedding(10, 12)
+            self.rnn = nn.GRU(12, 16, batch_first=True)
+            self.dec = nn.Linear(16, 10)
+
+    def reset(self): self.state = None
+
+    def forward(self, x):
+        fits = self.state is not None and self.state.shape[1]==len(x)
+        raw,state = self.rnn(self.drop(self.emb(x)), self.state if fits else None)
+        self.state = state.detach()
+        out = self.drop(raw)
+        return self.dec(out),[raw],[out]
+
+# %% ../nbs/00a_toys.ipynb #b3415948
+class ToyStream:
+    "A loader of `(bs, bptt)` symbols and the symbols that follow them"
+    def __init__(self,
+        n:int=640, # symbols
+        bs:int=8, # rows
+        bptt:int=5, # steps of a batch
+        seed:int=0, # of the skips
+    ):
+        steps = np.random.default_rng(seed).choice([1,1,1,1,2], size=n+1)
+        self.ids = torch.as_tensor(steps.cumsum()%10)
+        self.bs = bs
+        self.bptt = bptt
+
+    def __len__(self): return (len(self.ids)-1)//self.bs//self.bptt
+    def __iter__(self): return self.iter_from(0)
+
+    def iter_from(self, k):
+        n = (len(self.ids)-1)//self.bs
+        rows = torch.stack([self.ids[i*n:(i+1)*n+1] for i in range(self.bs)])
+        for i in range(k*self.bptt, len(self)*self.bptt, self.bptt):
+            yield rows[:,i:i+self.bptt],rows[:,i+1:i+self.bptt+1]
+
+def toy_stream(
+    path='.', # folder for the files of a learner
+)->SimpleNamespace: # a bunch
+    "Streams of symbols to train and to validate on"
+    return SimpleNamespace(
+        train_dl=ToyStream(), valid_dl=ToyStream(n=160, seed=1), loss_func=CrossEntropyFlat(),
+        device=torch.device('cpu'), path=Path(path))
 
 # %% ../nbs/00a_toys.ipynb #f08a1158
 def tour_pieces(
