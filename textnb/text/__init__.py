@@ -19,6 +19,7 @@ from .store import *
 from .workers import *
 from .corpus import *
 from .tables import *
+from .readers import *
 from .processor import *
 from .items import *
 from .labels import *
@@ -30,7 +31,6 @@ from .batches import *
 from .bunch import *
 from .text_bunches import *
 from .spans import *
-from .readers import *
 from .downloads import *
 from .generated import *
 from .datasets import *
