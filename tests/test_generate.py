@@ -380,7 +380,7 @@ def test_stream_is_written(toks, backwards, text):
     "However marks and words follow each other, in both directions, the pieces of a stream are the text"
     from types import SimpleNamespace as NS
     from textnb.write import Drawn, written
-    from textnb.write.generate import _pieces
+    from textnb.write.streaming import _pieces
     vocab = Vocab(defaults.text_spec_tok+[t for t in specials if not t.startswith('xx')]+['ha'])
     learn = NS(data=NS(backwards=backwards, vocab=vocab, tokenizer=NS(tok=None)))
     ids = [vocab.stoi[t] for t in toks]
@@ -396,7 +396,7 @@ def test_stream_of_parts(toks, backwards, text):
     "The same for parts of words: a part may go on with the last word of the prompt"
     from types import SimpleNamespace as NS
     from textnb.write import Drawn, written
-    from textnb.write.generate import _pieces
+    from textnb.write.streaming import _pieces
     vocab = Vocab(defaults.text_spec_tok+[t for t in parts if not t.startswith('xx')])
     learn = NS(data=NS(backwards=backwards, vocab=vocab, tokenizer=NS(tok=SubwordTokenizer.__new__(SubwordTokenizer))))
     ids = [vocab.stoi[t] for t in toks]

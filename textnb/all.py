@@ -31,9 +31,8 @@ from .train.loop import *
 from .train.schedule import *
 from .train.callbacks import *
 from .train.metrics import *
-from .learn.learner import *
-from .write.generate import *
-from .learn.ensemble import *
+from .learn import *
+from .write import *
 from .text.spans import sentence_groups,token_spans,word_groups
 from .explain.shading import *
 from .explain.attribution import *

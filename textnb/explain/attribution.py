@@ -19,7 +19,7 @@ from fastcore.basics import patch
 
 from ..base import atomic_write
 from ..learn import encoder_of, eval_mode, is_classifier
-from ..learn.learner import _pad_ids
+from ..learn.serving import _pad_ids
 from .shading import *
 from ..text import merge_spans, sentence_groups, token_spans, word_groups
 

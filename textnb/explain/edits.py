@@ -17,7 +17,7 @@ import pandas as pd, torch
 
 from .attribution import _check_finite, _class_number, class_names, grad_wrt_words, Question
 from ..write import banned_ids, decode_spec_tokens, next_step, prompt_ids, read_prompt
-from ..write.generate import _begins, _has_parts
+from ..write.wording import _begins, _has_parts
 from ..learn import eval_mode, LanguageLearner, load_learner
 from ..text import (merge_spans, token_spans, word_groups, BOS, EOS, SubwordTokenizer, TK_MAJ, TK_REP, TK_UP,
     TK_WREP, UNK)

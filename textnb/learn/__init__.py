@@ -10,7 +10,9 @@ __all__ = []
 # %% ../../nbs/04_learn/index.ipynb #886cce24
 import inspect
 
+from .weights import *
 from .learner import *
+from .serving import *
 from .ensemble import *
 
 # %% ../../nbs/04_learn/index.ipynb #dbf4018e
