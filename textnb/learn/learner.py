@@ -18,7 +18,7 @@ from torch import nn
 from .. import __version__
 from ..base import load_archive, load_pickle_list, load_torch_file, save_archive
 from ..text import untar_data, Vocab
-from ..train import CrossEntropyFlat, Learner, GradientClipping, RNNTrainer, accuracy
+from ..train import CrossEntropyFlat, Learner, LoadReport, GradientClipping, RNNTrainer, accuracy
 from ..models import arch_named, get_language_model, get_text_classifier, model_meta
 from .weights import *
 

@@ -18,7 +18,7 @@ from torch import nn
 from .. import __version__
 from ..base import ArchiveError, DatasetType, full_float32, load_archive, save_archive
 from ..text import DataBunch, cut_tokens, show_rows
-from ..train import get_activation, Learner
+from ..train import get_activation, Learner, LoadReport
 from .weights import *
 from .learner import *
 

@@ -20,7 +20,7 @@ from torch import Tensor,nn,optim
 from pathlib import Path
 from fastcore.basics import in_notebook, patch
 from ..base import (DatasetType, default_device, defaults, full_float32, get_rng_state, Html, html_table,
-    load_archive, load_torch_file, preserve_rng, progress, save_archive, set_rng_state, show_html, to_device)
+    listed, load_archive, load_torch_file, preserve_rng, progress, save_archive, set_rng_state, show_html, to_device)
 from .losses import *
 
 # %% ../../nbs/02_train/03_loop.ipynb #7c487d6a
@@ -782,42 +782,69 @@ def load_opt_state(self:Learner,
 class LoadReport:
     "What became of every tensor of a file"
     def __init__(self,
-        loaded:list, # names that were loaded
-        missing:list, # names in the model that the file does not have
-        unexpected:list, # names in the file that the model does not have
-        mismatched:dict, # name -> shape in the file and shape in the model
-    ): self.loaded,self.missing,self.unexpected,self.mismatched = loaded,missing,unexpected,mismatched
+        source, # the file the tensors came from
+        loaded=(), # names that were loaded as they are
+        missing=(), # names in the model that the file does not have
+        unexpected=(), # names in the file that the model does not have
+        mismatched=None, # name -> shape in the file and shape in the model
+    ):
+        self.source = str(source)
+        self.loaded = list(loaded)
+        self.remapped = {} # name -> how its rows were moved to another vocabulary
+        self.skipped = {} # name -> why it was left out
+        self.missing = list(missing)
+        self.unexpected = list(unexpected)
+        self.mismatched = dict(mismatched or {})
 
     @property
-    def ok(self)->bool: return not (self.missing or self.unexpected or self.mismatched)
-    def __repr__(self):
-        some = lambda xs: ', '.join(xs[:6])+(f' and {len(xs)-6} more' if len(xs)>6 else '')
-        res = [f'{len(self.loaded)} tensors loaded']
-        res += [f'`{k}` is {tuple(a)} in the file but {tuple(b)} in the model' for k,(a,b) in list(self.mismatched.items())[:6]]
-        if self.missing: res.append(f'not in the file: {some(self.missing)}')
-        if self.unexpected: res.append(f'not in the model: {some(self.unexpected)}')
-        return '; '.join(res)
+    def problems(self)->list: # sentences; empty if all went well
+        "What does not fit"
+        res = [f'`{k}` is {tuple(a)} in the file but {tuple(b)} in the model' for k,(a,b) in list(self.mismatched.items())[:6]]
+        if self.missing: res.append(f'not in the file: {listed(self.missing, 6)}')
+        if self.unexpected: res.append(f'not in the model: {listed(self.unexpected, 6)}')
+        return res
+
+    @property
+    def ok(self)->bool: # did every tensor find its place?
+        return not self.problems
+
+# %% ../../nbs/02_train/03_loop.ipynb #f0d91e6d
+@patch
+def __repr__(self:LoadReport):
+    kinds = dict(loaded=self.loaded, remapped=self.remapped, skipped=self.skipped, missing=self.missing)
+    if self.unexpected: kinds['unexpected'] = self.unexpected
+    if self.mismatched: kinds['mismatched'] = self.mismatched
+    lines = [f"{self.source}: {', '.join(f'{len(v)} {k}' for k,v in kinds.items())}"]
+    for kind in ('remapped','skipped'): lines += [f'  {kind:9}{k}: {why}' for k,why in kinds[kind].items()]
+    lines += [f'  missing  {k}' for k in self.missing]
+    lines += [f'  unexpected {k}' for k in self.unexpected]
+    lines += [f'  mismatched {k}: {tuple(a)} in the file, {tuple(b)} in the model' for k,(a,b) in self.mismatched.items()]
+    return '\n'.join(lines)
 
 # %% ../../nbs/02_train/03_loop.ipynb #c75c1d00
 def load_weights(
     model:nn.Module, # the model to load into
     tensors:dict, # name -> tensor
     strict:bool=True, # raise an error unless everything fits? Otherwise load what does
-    source='the file', # named in messages
+    source='the file', # named in messages; the report gets the last part of a path
     cure:str='Build the model with the configuration, vocabulary and classes that the file was saved with.', # the end of an error message
 )->LoadReport: # every tensor accounted for
-    "Load `tensors` into `model`, all or (with `strict`) nothing"
-    own = model.state_dict()
+    "Load `tensors` into `model`, all or (with `strict`) nothing; raises a ValueError that names both sides"
+    own = {k:v.clone() for k,v in model.state_dict().items()}
     bad = {k:(v.shape, own[k].shape) for k,v in tensors.items() if k in own and own[k].shape!=v.shape}
-    if bad and strict: raise ValueError(f'{source} does not fit the model: {LoadReport([], [], [], bad)}. {cure}')
-    old = {k:v.clone() for k,v in own.items()}
-    res = model.load_state_dict({k:v for k,v in tensors.items() if k not in bad}, strict=False)
-    rep = LoadReport([k for k in tensors if k not in bad and k not in res.unexpected_keys],
-        [k for k in res.missing_keys if k not in bad], list(res.unexpected_keys), bad)
-    if strict and not rep.ok:
-        model.load_state_dict(old, strict=False)
-        raise ValueError(f'{source} does not fit the model: {rep}. {cure}')
-    return rep
+    report = LoadReport(Path(source).name, mismatched=bad)
+    if not (bad and strict): _load_what_fits(model, tensors, report)
+    if strict and not report.ok:
+        model.load_state_dict(own, strict=False)
+        raise ValueError(f'{source} does not fit the model: {"; ".join(report.problems)}. {cure}')
+    return report
+
+def _load_what_fits(model, tensors, report):
+    "Load `tensors` but those of a wrong shape into `model`, and tell `report`"
+    res = model.load_state_dict({k:v for k,v in tensors.items() if k not in report.mismatched}, strict=False)
+    report.missing = [k for k in res.missing_keys if k not in report.mismatched]
+    report.unexpected = list(res.unexpected_keys)
+    report.loaded = [k for k in tensors if k not in report.mismatched and k not in report.unexpected]
 
 # %% ../../nbs/02_train/03_loop.ipynb #1960a623
 def _names(data):
