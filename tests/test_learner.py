@@ -434,7 +434,7 @@ def test_language_model_without_generate(lm):
         with pytest.raises(NotImplementedError, match='from textnb.write import'): f()
 
 def test_bytes_are_no_text(clas):
-    with pytest.raises(TypeError, match="wants a text, not bytes"): clas.predict(b'a film')
+    with pytest.raises(TypeError, match="must be a str, not bytes"): clas.predict(b'a film')
 
 def test_a_loaded_learner_has_no_data(clas):
     "What needs data says so, where a number without meaning would come out"

@@ -19,7 +19,7 @@ from fastcore.basics import patch
 
 from ..base import atomic_write
 from ..learn import encoder_of, eval_mode, is_classifier
-from ..learn.serving import _pad_ids
+from ..learn import pad_ids
 from .shading import *
 from ..text import merge_spans, sentence_groups, token_spans, word_groups
 
@@ -212,7 +212,7 @@ def _chunks(lens, max_tokens):
 def _run_ids(self:Question, arrs):
     "Scores of some arrays of ids, in one batch"
     dev = next(self.model.parameters()).device
-    if not self.is_lm: return self.model(_pad_ids(arrs, self.learn.data.pad_idx).to(dev))[0]
+    if not self.is_lm: return self.model(pad_ids(arrs, self.learn.data.pad_idx).to(dev))[0]
     arrs = [a if len(a) else np.array([self.learn.data.vocab.stoi.get('xxbos', 0)]) for a in arrs]
     lens = torch.tensor([len(a) for a in arrs])
     ids = torch.zeros(len(arrs), int(lens.max()), dtype=torch.long)

@@ -11,8 +11,8 @@ __all__ = []
 import inspect
 
 from .weights import *
-from .learner import *
 from .serving import *
+from .learner import *
 from .ensemble import *
 
 # %% ../../nbs/04_learn/index.ipynb #dbf4018e

@@ -14,66 +14,81 @@ from pathlib import Path
 import torch
 from fastcore.basics import patch
 
-from .. import __version__
-from ..base import DatasetType, save_archive
-from ..text import cut_tokens, show_rows
-from ..train import BCEWithLogitsFlat, CrossEntropyFlat, item_losses, as_metric
-from .learner import RNNLearner
-from .serving import _learner_from, archive_readers, load_learner
+from ..base import DatasetType, listed
+from ..train import BCEWithLogitsFlat, CrossEntropyFlat, as_metric, item_losses
+from .serving import TextPredictor
+from .learner import RNNLearner, archive_readers, learner_from_state, load_learner
 
 # %% ../../nbs/04_learn/04_ensemble.ipynb #a6d9f989
 def _class_order(ours, theirs, who):
     "Where each of the classes `ours` is among `theirs`; None if there are none, or the order is the same"
     if ours is None or theirs is None or list(ours)==list(theirs): return None
-    lacks,more = [c for c in ours if c not in theirs],[c for c in theirs if c not in ours]
-    if lacks or more: raise ValueError(f'{who} and the first one do not know the same classes: ' + ' and '.join(
-        f'{words} {", ".join(map(repr, cs[:10]))}{" …" if len(cs)>10 else ""}' for words,cs in (('it lacks',lacks),('it has besides',more)) if cs))
+    lacking = [c for c in ours if c not in theirs]
+    besides = [c for c in theirs if c not in ours]
+    differences = [('it lacks', lacking), ('it has besides', besides)]
+    named = [f'{words} {listed(map(repr, classes), 10)}' for words,classes in differences if classes]
+    if named: raise ValueError(f'{who} and the first one do not know the same classes: {" and ".join(named)}')
     return [list(theirs).index(c) for c in ours]
 
 # %% ../../nbs/04_learn/04_ensemble.ipynb #9e803ac5
 def _member(o, i):
     "The learner that `o` is, or that its file holds; `i` is its place"
     learn = load_learner(o) if isinstance(o, (str,Path)) else o
-    if not isinstance(learn, RNNLearner): raise TypeError(f'member {i} is {type(learn).__name__}: an ensemble is made of classifiers, learners or files that `export` wrote')
-    if learn.data.is_lm: raise TypeError(f'member {i} is a language model: an ensemble is made of classifiers')
+    made_of = 'an ensemble is made of classifiers, learners or files that `export` wrote'
+    if not isinstance(learn, RNNLearner): raise TypeError(f'member {i} is {type(learn).__name__}: {made_of}')
+    if learn.data.is_lm: raise TypeError(f'member {i} is a language model: {made_of}')
     return learn
 
-def _weights(weights, n):
+def _normalised(weights, n):
     "`n` weights whose sum is 1"
     res = [1.]*n if weights is None else [float(w) for w in weights]
     if len(res)!=n: raise ValueError(f'{len(res)} weights for {n} members: give one for each')
-    if not all(0<=w<math.inf for w in res) or not sum(res): raise ValueError(f'weights are at least 0 and not all 0, and not {res}')
+    good = all(0<=w<math.inf for w in res)
+    if not good or not sum(res): raise ValueError(f'weights are at least 0 and not all 0, and not {res}')
     return [w/sum(res) for w in res]
 
 # %% ../../nbs/04_learn/04_ensemble.ipynb #312f4c93
-class EnsembleLearner:
+class EnsembleLearner(TextPredictor):
     "Classifiers with the same labels, whose predictions are averaged"
     def __init__(self,
         learners:list, # classifiers: learners, or the files of exported ones
         weights:list=None, # a number for each; equal ones if None
         metrics=None, # measures for `validate`; those of the first member if None
     ):
-        if isinstance(learners, (RNNLearner,str,Path)): raise TypeError('an ensemble wants a list of classifiers, such as [forward, backward]')
+        if isinstance(learners, (RNNLearner,str,Path)):
+            raise TypeError('an ensemble wants a list of classifiers, such as [forward, backward]')
         self.learners = [_member(o, i) for i,o in enumerate(learners)]
         if not self.learners: raise ValueError('an ensemble needs at least one classifier')
-        first,self.weights = self.learners[0],_weights(weights, len(self.learners))
-        self.data,self.path,self.loss_func = first.data,first.path,first.loss_func
-        self.metrics = first.metrics if metrics is None else metrics if isinstance(metrics, (list,tuple)) else [metrics]
-        self.orders = [self._compare(l, i) for i,l in enumerate(self.learners)]
+        self.weights = _normalised(weights, len(self.learners))
+        first = self.learners[0]
+        self.data = first.data
+        self.path = first.path
+        self.loss_func = first.loss_func
+        if metrics is None: metrics = first.metrics
+        self.metrics = metrics if isinstance(metrics, (list,tuple)) else [metrics]
+        self.orders = [self._compare(learn, i) for i,learn in enumerate(self.learners)]
 
 # %% ../../nbs/04_learn/04_ensemble.ipynb #9e8cc461
 @patch
 def _compare(self:EnsembleLearner, learn, i):
     "The order of classes of member `i`, which must have the labels of the first"
-    ours,theirs = self.data.train_ds.y,learn.data.train_ds.y
-    if (ours.kind,self.data.c)!=(theirs.kind,learn.data.c) and (ours.classes is None or theirs.classes is None or ours.kind!=theirs.kind): raise ValueError(
-        f'member {i} predicts {learn.data.c} of the kind {theirs.kind!r} and the first one {self.data.c} of the kind {ours.kind!r}: an ensemble needs the same labels')
+    ours = self.data.train_ds.y
+    theirs = learn.data.train_ds.y
+    with_classes = ours.classes is not None and theirs.classes is not None
+    same_kind = ours.kind==theirs.kind and (with_classes or self.data.c==learn.data.c)
+    if not same_kind:
+        raise ValueError(f'member {i} predicts {learn.data.c} of the kind {theirs.kind!r} and the first one '
+            f'{self.data.c} of the kind {ours.kind!r}: an ensemble needs the same labels')
     return _class_order(ours.classes, theirs.classes, f'member {i}')
 
 @patch
 def __repr__(self:EnsembleLearner):
-    def line(l, w): return f"  {w:.3g} x {(l.spec or {}).get('arch', type(l.model).__name__)} reading {'backwards' if l.data.backwards else 'forwards'}, {len(l.data.vocab):,} words"
-    return '\n'.join([f'EnsembleLearner of {len(self.learners)} classifiers', *map(line, self.learners, self.weights)])
+    lines = [f'EnsembleLearner of {len(self.learners)} classifiers']
+    for learn,weight in zip(self.learners, self.weights):
+        arch = (learn.spec or {}).get('arch', type(learn.model).__name__)
+        way = 'backwards' if learn.data.backwards else 'forwards'
+        lines.append(f'  {weight:.3g} x {arch} reading {way}, {len(learn.data.vocab):,} words')
+    return '\n'.join(lines)
 
 # %% ../../nbs/04_learn/04_ensemble.ipynb #358380b9
 @patch(as_prop=True)
@@ -87,7 +102,8 @@ def average(self:EnsembleLearner,
     preds:list, # predictions of each member, classes last, in its own order of classes
 )->torch.Tensor: # in the order of the first member
     "The weighted mean of the members' predictions"
-    return sum(w*(p if o is None else p[...,o]) for w,p,o in zip(self.weights, preds, self.orders))
+    ours = [p if order is None else p[...,order] for p,order in zip(preds, self.orders)]
+    return sum(w*p for w,p in zip(self.weights, ours))
 
 @patch
 def predict_texts(self:EnsembleLearner,
@@ -95,34 +111,61 @@ def predict_texts(self:EnsembleLearner,
     bs:int=64, # documents in one batch
 )->torch.Tensor: # (n, c) predictions, in the order of `texts`
     "Predictions for many texts, as one tensor"
-    return self.average([l.predict_texts(texts, bs) for l in self.learners])
+    return self.average([learn.predict_texts(texts, bs) for learn in self.learners])
 
-# %% ../../nbs/04_learn/04_ensemble.ipynb #5d23dd9c
-EnsembleLearner.predict = RNNLearner.predict
+# %% ../../nbs/04_learn/04_ensemble.ipynb #5d8f38ea
+@patch
+def predict_first(self:EnsembleLearner,
+    ds_type, # which data set
+    n:int, # how many of its texts
+)->torch.Tensor: # (n, c) predictions
+    "Predictions for the first `n` texts of `ds_type`"
+    return self.average([learn.predict_first(ds_type, n) for learn in self.learners])
+
+@patch
+def add_test(self:EnsembleLearner,
+    items, # a `TextList`, strings, paths or a column of a table
+    label=None, # labels, or one label for all
+)->EnsembleLearner: # itself
+    "Add texts to predict to the data of every member"
+    for learn in self.learners: learn.data.add_test(items, label)
+    return self
 
 # %% ../../nbs/04_learn/04_ensemble.ipynb #99a0edb3
 def _own_targets(y, order):
     "The labels `y` of a member in our order of classes"
     if order is None: return y
-    return y[:,order] if y.ndim==2 else torch.tensor(order).argsort()[y]
+    if y.ndim==2: return y[:,order]
+    return torch.tensor(order).argsort()[y]
+
+def _first_difference(first, ds, ours, theirs):
+    "Where the data set `ds` with the labels `theirs` differs from `first` with `ours`: a position, or None"
+    if len(first.x.raw) and len(ds.x.raw):
+        pairs = enumerate(zip(ours.tolist(), theirs.tolist()))
+        return next((k for k,(a,b) in pairs if a!=b or first.raw_text(k)!=ds.raw_text(k)), None)
+    other = (theirs!=ours).reshape(len(ours), -1).any(1) # texts are not known: only labels can be compared
+    return other.nonzero()[0].item() if other.any() else None
 
 @patch
 def _check_sets(self:EnsembleLearner, ds_type, ys):
     "Raise unless the sets of all members hold the same texts and labels `ys`"
-    first,*others = [l.data.dl(ds_type).dataset for l in self.learners]
-    cure = f'split the table once and build the bunches of all members from that (the {ds_type.name.lower()} sets must be the same)'
+    first,*others = [learn.data.dl(ds_type).dataset for learn in self.learners]
+    cure = ('split the table once and build the bunches of all members from that '
+        f'(the {ds_type.name.lower()} sets must be the same)')
     for i,(ds,y) in enumerate(zip(others, ys[1:]), 1):
-        if len(ds)!=len(first): raise ValueError(f'the first member has {len(first)} texts and member {i} has {len(ds)}: {cure}')
-        if not len(first.x.raw) or not len(ds.x.raw): bad = (y!=ys[0]).reshape(len(y), -1).any(1).tolist()
-        else: bad = [a!=b or first.raw_text(k)!=ds.raw_text(k) for k,(a,b) in enumerate(zip(y.tolist(), ys[0].tolist()))]
-        if any(bad): raise ValueError(f'member {i} has another text or label at position {bad.index(True)} than the first one: {cure}')
+        if len(ds)!=len(first):
+            raise ValueError(f'the first member has {len(first)} texts and member {i} has {len(ds)}: {cure}')
+        k = _first_difference(first, ds, ys[0], y)
+        if k is not None:
+            raise ValueError(f'member {i} has another text or label at position {k} than the first one: {cure}')
 
 # %% ../../nbs/04_learn/04_ensemble.ipynb #0d9c6f98
 @patch
 def _scores(self:EnsembleLearner, p):
     "Scores whose activation gives the predictions `p`"
     if isinstance(self.loss_func, CrossEntropyFlat): return p.clamp(min=torch.finfo(p.dtype).tiny).log()
-    return p.logit(1e-7) if isinstance(self.loss_func, BCEWithLogitsFlat) else p
+    if isinstance(self.loss_func, BCEWithLogitsFlat): return p.logit(1e-7)
+    return p
 
 @patch
 def get_preds(self:EnsembleLearner,
@@ -132,13 +175,14 @@ def get_preds(self:EnsembleLearner,
     pbar=None, # show progress? unless the members are silent
     ordered:bool=True, # kept for callers of the learner's method: the order is always that of the data set
 )->list: # predictions, targets and, if asked for, losses
-    "Predictions and targets on `ds_type`"
-    res = [l.get_preds(ds_type, activ=lambda x: x, pbar=pbar) for l in self.learners]
-    ys = [_own_targets(y, o) for (_,y),o in zip(res, self.orders)]
+    "Predictions and targets on `ds_type`; raises a ValueError if the members' sets are not the same"
+    outs = [learn.get_preds(ds_type, activ=lambda x: x, pbar=pbar) for learn in self.learners]
+    ys = [_own_targets(y, order) for (_,y),order in zip(outs, self.orders)]
     self._check_sets(ds_type, ys)
-    preds = self.average([l.activation(p) for l,(p,_) in zip(self.learners, res)])
+    preds = self.average([learn.activation(out) for learn,(out,_) in zip(self.learners, outs)])
     losses = [item_losses(self.loss_func, self._scores(preds), ys[0])] if with_loss else []
-    return [preds if activ is None else self.average([activ(p) for p,_ in res]), ys[0], *losses]
+    if activ is not None: preds = self.average([activ(out) for out,_ in outs])
+    return [preds, ys[0], *losses]
 
 # %% ../../nbs/04_learn/04_ensemble.ipynb #846f1383
 @patch
@@ -148,54 +192,34 @@ def validate(self:EnsembleLearner,
 )->list: # the loss, then each metric
     "Loss and metrics on `ds_type`"
     preds,y = self.get_preds(ds_type)
-    scores,ms = self._scores(preds),[as_metric(m) for m in (self.metrics if metrics is None else metrics)]
-    for m in ms:
-        m.reset()
-        m.accumulate(scores, y)
-    return [float(self.loss_func(scores, y)), *[v if getattr(v, 'ndim', 0) else float(v) for v in (m.value for m in ms)]]
-
-# %% ../../nbs/04_learn/04_ensemble.ipynb #5d8f38ea
-@patch
-def show_results(self:EnsembleLearner,
-    ds_type=DatasetType.Valid, # which data set
-    rows:int=5, # how many texts
-    max_len:int=70, # words of each text; None for all
-):
-    "Show the first `rows` texts of `ds_type` with target and prediction"
-    sets = [l.data.dl(ds_type).dataset for l in self.learners]
-    n = min(rows, len(sets[0]))
-    preds = self.average([l.predict_ids([d.store[i] for i in range(n)]) for l,d in zip(self.learners, sets)]) if n else []
-    show_rows(['text','target','prediction'], [(cut_tokens(sets[0].text(i), max_len), sets[0].y[i], self.data.decode_pred(p)[0]) for i,p in enumerate(preds)])
-
-@patch
-def add_test(self:EnsembleLearner,
-    items, # a `TextList`, strings, paths or a column of a table
-    label=None, # labels, or one label for all
-)->EnsembleLearner: # itself
-    "Add texts to predict to the data of every member"
-    for l in self.learners: l.data.add_test(items, label)
-    return self
+    scores = self._scores(preds)
+    res = [float(self.loss_func(scores, y))]
+    for metric in map(as_metric, self.metrics if metrics is None else metrics):
+        metric.reset()
+        metric.accumulate(scores, y)
+        value = metric.value
+        res.append(value if getattr(value, 'ndim', 0) else float(value))
+    return res
 
 # %% ../../nbs/04_learn/04_ensemble.ipynb #d09ef6d0
 @patch
-def export(self:EnsembleLearner,
-    file:str='export.tnb', # name, under the path of the first member, or a path
-)->Path: # the file written
-    "Write all that predictions of the ensemble need to one archive"
-    bare = [i for i,l in enumerate(self.learners) if l.spec is None]
-    if bare: raise ValueError(f'member {bare[0]} has no recipe for its model (`spec`): export works for learners made by text_classifier_learner')
-    p = Path(self.path)/file
-    p.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {f'{i}.{k}':v for i,l in enumerate(self.learners) for k,v in l.model.state_dict().items()}
-    members = [dict(spec=l.spec, data=l.data.export_state()) for l in self.learners]
-    save_archive(p, tensors=tensors, meta=dict(kind='ensemble', textnb=__version__, weights=self.weights, members=members))
-    return p
+def export_state(self:EnsembleLearner)->tuple: # tensors by name, and the rest as JSON can hold it
+    "All that predictions of the ensemble need; raises a ValueError if a member has no recipe for its model"
+    for i,learn in enumerate(self.learners):
+        if learn.spec is None:
+            raise ValueError(f'member {i} has no recipe for its model (`spec`): '
+                'export works for learners made by text_classifier_learner')
+    states = [learn.export_state() for learn in self.learners]
+    tensors = {f'{i}.{k}':v for i,(own,_) in enumerate(states) for k,v in own.items()}
+    members = [dict(spec=meta['spec'], data=meta['data']) for _,meta in states]
+    return tensors,dict(kind='ensemble', weights=self.weights, members=members)
 
 # %% ../../nbs/04_learn/04_ensemble.ipynb #efde9829
-def _read_ensemble(a, source, device=None, **learn_kwargs):
-    "The ensemble in the archive `a` that was read from the file `source`"
-    def part(i): return {k.split('.', 1)[1]:v for k,v in a.tensors.items() if k.startswith(f'{i}.')}
-    learners = [_learner_from(m, part(i), source, device, **learn_kwargs) for i,m in enumerate(a.meta['members'])]
-    return EnsembleLearner(learners, weights=a.meta['weights'])
+def _read_ensemble(archive, path, device=None, **learn_kwargs):
+    "The ensemble in `archive`, which was read from the file `path`"
+    def own(i): return {k.partition('.')[2]:v for k,v in archive.tensors.items() if k.startswith(f'{i}.')}
+    members = archive.meta['members']
+    learners = [learner_from_state(m, own(i), path, device, **learn_kwargs) for i,m in enumerate(members)]
+    return EnsembleLearner(learners, weights=archive.meta['weights'])
 
 archive_readers['ensemble'] = _read_ensemble
