@@ -19,6 +19,7 @@ from .records import *
 from .beams import *
 from .trees import *
 from .guesses import *
+from .methods import *
 
 # %% ../../nbs/05_write/index.ipynb #610892b9
 __all__ = [name for name, value in globals().items() if name[0]!='_' and not inspect.ismodule(value)]

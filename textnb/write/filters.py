@@ -7,24 +7,14 @@ Docs: https://textnb.github.io/textnb/05_write/filters.html.md"""
 # %% auto #0
 __all__ = ['check_filters', 'next_probs', 'plot_next']
 
-# %% ../../nbs/05_write/03_filters.ipynb #3f294de7
-import math, operator, warnings
-from numbers import Real
+# %% ../../nbs/05_write/03_filters.ipynb #bd002392
+import math, warnings
 
 import torch
 
+from ..base import check_number, check_whole
+
 # %% ../../nbs/05_write/03_filters.ipynb #02766c32
-def _whole(name, x, least, most=math.inf):
-    "`x` as an int of at least `least`"
-    if isinstance(x, bool) or not hasattr(x, '__index__'): raise TypeError(f"{name} must be a whole number, not {type(x).__name__} {x!r:.40}")
-    if not least<=operator.index(x)<=most: raise ValueError(f"{name} must be a whole number {f'from {least} to {most}' if most<math.inf else f'of {least} or more'}, not {x}")
-    return operator.index(x)
-
-def _real(name, x, good, want):
-    "Raise if `x` is no number that is `good`"
-    if isinstance(x, bool) or not isinstance(x, Real): raise TypeError(f"{name} must be a number, not {type(x).__name__} {x!r:.40}")
-    if not good(x): raise ValueError(f"{name} must be {want}, not {x}")
-
 def check_filters(
     temperature:float=1., # 0 or more
     min_p:float=None, # 0 to 1
@@ -33,38 +23,48 @@ def check_filters(
     rel_min_p:float=None, # 0 to 1
     repetition_penalty:float=1., # above 0
 ):
-    "Raise if one of the settings of `next_probs` makes no sense"
-    _real('temperature', temperature, lambda x: 0<=x<math.inf, 'a finite number of 0 or more')
-    _real('repetition_penalty', repetition_penalty, lambda x: 0<x<math.inf, 'above 0 and finite')
-    for k,v in dict(min_p=min_p, rel_min_p=rel_min_p).items():
-        if v is not None: _real(k, v, lambda x: 0<=x<=1, 'from 0 to 1')
-    if top_p is not None: _real('top_p', top_p, lambda x: 0<x<=1, 'above 0 and at most 1')
-    if top_k is not None: _whole('top_k', top_k, 1)
+    "Raise a TypeError or a ValueError if one of the settings of `next_probs` makes no sense"
+    check_number(temperature, 'temperature', lambda x: 0<=x<math.inf, 'a finite number of 0 or more')
+    check_number(repetition_penalty, 'repetition_penalty', lambda x: 0<x<math.inf, 'above 0 and finite')
+    if min_p is not None: check_number(min_p, 'min_p', lambda x: 0<=x<=1, 'from 0 to 1')
+    if rel_min_p is not None: check_number(rel_min_p, 'rel_min_p', lambda x: 0<=x<=1, 'from 0 to 1')
+    if top_p is not None: check_number(top_p, 'top_p', lambda x: 0<x<=1, 'above 0 and at most 1')
+    if top_k is not None: check_whole(top_k, 'top_k', 1)
 
 # %% ../../nbs/05_write/03_filters.ipynb #490d8480
+def _share(p): return p/p.sum(-1, keepdim=True)
+
 def _top(p, k):
     "`p` with all but the `k` largest of each row set to 0"
     kth = p.topk(k).values[...,-1:]
-    more,tie = p>kth,p==kth
-    return p.where(more | (tie & (tie.cumsum(-1)<=k-more.sum(-1, keepdim=True))), 0.)
+    larger = p>kth
+    tied = p==kth
+    room = k-larger.sum(-1, keepdim=True)
+    return p.where(larger | (tied & (tied.cumsum(-1)<=room)), 0.)
 
 def _nucleus(p, top_p):
     "Row `p` without its least probable words beyond a total of `top_p`"
     some = (p>(1-top_p)/(2*len(p))).nonzero()[:,0]
-    q,idx = p[some].sort(descending=True, stable=True)
-    keep = q.cumsum(0)-q<top_p
+    values,order = p[some].sort(descending=True, stable=True)
+    keep = values.cumsum(0)-values<top_p
     keep[0] = True
-    return torch.zeros_like(p).index_copy_(0, some[idx[keep]], q[keep])
-
-def _share(p): return p/p.sum(-1, keepdim=True)
+    return torch.zeros_like(p).index_copy_(0, some[order[keep]], values[keep])
 
 # %% ../../nbs/05_write/03_filters.ipynb #76cbd271
 def _above(p, min_p):
     "`p` without what is below `min_p`; a row where that is everything stays as it is, with a warning"
     high = p>=min_p
     none = ~high.any(-1, keepdim=True)
-    if none.any(): warnings.warn(f"There is no item with probability >= {min_p}, try a lower value.")
+    if none.any(): warnings.warn(f'There is no item with probability >= {min_p}, try a lower value.')
     return p.where(high|none, 0.)
+
+def _model_probs(logits):
+    "The model's own probabilities, in double precision where the device has it"
+    p = (logits if logits.device.type in ('cpu','cuda') else logits.cpu()).double().softmax(-1)
+    if p[...,0].isnan().any():
+        raise ValueError("the model's scores are not finite (nan or inf): its weights are broken, "
+            'perhaps by a training that diverged')
+    return p
 
 # %% ../../nbs/05_write/03_filters.ipynb #b53215d4
 def next_probs(
@@ -78,22 +78,35 @@ def next_probs(
     repetition_penalty:float=1., # above 1: words that are in the text become less probable
     seen:torch.Tensor=None, # of the shape of `logits`, True for the words that are in the text
 )->torch.Tensor: # (V,) or (bs, V) probabilities to draw from
-    "Probabilities of the next word, filtered"
+    "Probabilities of the next word, filtered; raises a ValueError if no word is left"
     check_filters(temperature, min_p, top_k, top_p, rel_min_p, repetition_penalty)
-    p = (logits if logits.device.type in ('cpu','cuda') else logits.cpu()).double().softmax(-1)
-    if p[...,0].isnan().any(): raise ValueError("the model's scores are not finite (nan or inf): its weights are broken, perhaps by a training that diverged")
+    p = _model_probs(logits)
     if seen is not None and repetition_penalty!=1: p = _share(p.where(~seen.to(p.device), p**repetition_penalty))
-    if banned is not None and len(banned): p.index_fill_(-1, banned.to(p.device), 0.)
+    if banned is not None: p = p.index_fill_(-1, banned.to(p.device), 0.)
     if min_p is not None: p = _above(p, min_p)
     best = p.amax(-1, keepdim=True)
-    if not (best>0).all(): raise ValueError("no word is left to draw: all that has any probability is banned")
+    if not (best>0).all(): raise ValueError('no word is left to draw: all that has any probability is banned')
     if temperature==0: return torch.zeros_like(p).scatter_(-1, p.argmax(-1, keepdim=True), 1.)
     p = _share(p if temperature==1 else (p/best)**(1/temperature))
+    return _cut_tail(p, top_k, top_p, rel_min_p)
+
+def _cut_tail(p, top_k, top_p, rel_min_p):
+    "`p` without its improbable words: the last three steps"
     if top_k is not None and top_k<p.shape[-1]: p = _share(_top(p, top_k))
-    if top_p is not None and top_p<1: p = _share(torch.stack([_nucleus(o, top_p) for o in p]) if p.dim()>1 else _nucleus(p, top_p))
-    return p if rel_min_p is None else _share(p.where(p>=rel_min_p*p.amax(-1, keepdim=True), 0.))
+    if top_p is not None and top_p<1:
+        rows = [_nucleus(row, top_p) for row in p.reshape(-1, p.shape[-1])]
+        p = _share(torch.stack(rows).reshape(p.shape))
+    if rel_min_p is not None: p = _share(p.where(p>=rel_min_p*p.amax(-1, keepdim=True), 0.))
+    return p
 
 # %% ../../nbs/05_write/03_filters.ipynb #4691444d
+def _new_axes():
+    "Axes of a small figure that is not shown twice"
+    from matplotlib import pyplot as plt
+    fig,ax = plt.subplots(figsize=(6,2.1), layout='constrained')
+    plt.close(fig)
+    return ax
+
 def plot_next(
     logits:torch.Tensor, # (V,) scores of the next word
     vocab, # a `Vocab`
@@ -102,16 +115,16 @@ def plot_next(
     **filters, # settings of `next_probs`
 ): # a matplotlib figure
     "Bars of the next word's probabilities, as the model gives them and as `filters` leave them"
-    before,after = next_probs(logits).cpu(),next_probs(logits, **filters).cpu()
+    before = next_probs(logits).cpu()
+    after = next_probs(logits, **filters).cpu()
     idx = before.sort(descending=True, stable=True).indices[:n]
-    if ax is None:
-        from matplotlib import pyplot as plt
-        fig,ax = plt.subplots(figsize=(6,2.1), layout='constrained')
-        plt.close(fig)
+    if ax is None: ax = _new_axes()
     x = range(len(idx))
     ax.bar(x, before[idx], width=.85, color='#c9c4dd', label='the model')
     ax.bar(x, after[idx], width=.4, color='#4a3c85', label='drawn from')
-    ax.set_xticks(x, [vocab.itos[i].replace('$', r'\$') for i in idx], rotation=45, ha='right')
-    ax.set(ylabel='probability', title=', '.join(f'{k}={v}' for k,v in filters.items() if k not in ('banned','seen')))
+    words = [vocab.itos[i].replace('$', r'\$') for i in idx]
+    ax.set_xticks(x, words, rotation=45, ha='right')
+    title = ', '.join(f'{k}={v}' for k,v in filters.items() if k not in ('banned','seen'))
+    ax.set(ylabel='probability', title=title)
     ax.legend(frameon=False)
     return ax.figure
