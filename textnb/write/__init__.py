@@ -1,4 +1,4 @@
-"""What a language model says next
+"""What a language model says next, and why it said that
 
 Docs: https://textnb.github.io/textnb/05_write/index.html.md"""
 

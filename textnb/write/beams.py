@@ -7,7 +7,7 @@ Docs: https://textnb.github.io/textnb/05_write/beams.html.md"""
 # %% auto #0
 __all__ = ['Beam', 'find_beams', 'beam_search']
 
-# %% ../../nbs/05_write/07_beams.ipynb #3acbbc1a
+# %% ../../nbs/05_write/07_beams.ipynb #3fb853d6
 import math
 from dataclasses import dataclass, field
 
@@ -19,7 +19,7 @@ from .wording import *
 from .prompts import *
 from .filters import *
 
-# %% ../../nbs/05_write/07_beams.ipynb #2a143bce
+# %% ../../nbs/05_write/07_beams.ipynb #47178e39
 def _log_probs(logits, temperature):
     "Log-probabilities of the next words; raises if they are not finite"
     scores = logits.float()
@@ -42,7 +42,7 @@ def _largest(x, k, size=128):
     values,i = x.gather(1, cols).topk(k)
     return values,cols.gather(1, i)
 
-# %% ../../nbs/05_write/07_beams.ipynb #cf32b3c1
+# %% ../../nbs/05_write/07_beams.ipynb #c5a03314
 @dataclass
 class _Paths:
     "Paths that live, one a row"
@@ -53,10 +53,16 @@ class _Paths:
     nodes:list=field(default_factory=list) # their last nodes in a tree
 
     def __len__(self): return len(self.ids)
+
     def pick(self, rows):
         "Those of `rows`"
         return _Paths(self.ids[rows], self.scores[rows], self.group[rows], self.parents[rows],
             [self.nodes[j] for j in rows.tolist()])
+
+def _first_paths(n):
+    "A path without words for each of `n` groups"
+    ids = torch.zeros(n, 0, dtype=torch.long)
+    return _Paths(ids, torch.zeros(n, dtype=torch.double), torch.arange(n), nodes=[None]*n)
 
 # %% ../../nbs/05_write/07_beams.ipynb #8cefaf78
 def _best_of_group(values, words, scores, n):
@@ -151,7 +157,7 @@ def _read_level(model, prompt, paths, state, n_before):
 def _search(model, prompt, s, stops, tree):
     "Beams of a search with the settings `s`, best first"
     n = len(prompt)
-    paths = _Paths(torch.zeros(n, 0, dtype=torch.long), torch.zeros(n, dtype=torch.double), torch.arange(n), None, [None]*n)
+    paths = _first_paths(n)
     stop = torch.tensor(sorted(stops.ids), dtype=torch.long)
     want = s.n_best or s.beam_sz
     done = []
@@ -171,7 +177,7 @@ def _search(model, prompt, s, stops, tree):
         if not len(paths) or _is_over(done, paths.scores.max().item(), i+1, s.n_words, want, s.length_penalty): break
     return sorted(done + _beams(paths, s.length_penalty), key=lambda b: -b.score)
 
-# %% ../../nbs/05_write/07_beams.ipynb #dedaa3e5
+# %% ../../nbs/05_write/07_beams.ipynb #556a1daf
 def find_beams(
     learn, # a `LanguageLearner`
     text:str, # the prompt

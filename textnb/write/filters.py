@@ -7,7 +7,7 @@ Docs: https://textnb.github.io/textnb/05_write/filters.html.md"""
 # %% auto #0
 __all__ = ['check_filters', 'next_probs', 'plot_next']
 
-# %% ../../nbs/05_write/03_filters.ipynb #bd002392
+# %% ../../nbs/05_write/03_filters.ipynb #989a0579
 import math, warnings
 
 import torch
@@ -82,7 +82,7 @@ def next_probs(
     check_filters(temperature, min_p, top_k, top_p, rel_min_p, repetition_penalty)
     p = _model_probs(logits)
     if seen is not None and repetition_penalty!=1: p = _share(p.where(~seen.to(p.device), p**repetition_penalty))
-    if banned is not None: p = p.index_fill_(-1, banned.to(p.device), 0.)
+    if banned is not None: p.index_fill_(-1, banned.to(p.device), 0.)
     if min_p is not None: p = _above(p, min_p)
     best = p.amax(-1, keepdim=True)
     if not (best>0).all(): raise ValueError('no word is left to draw: all that has any probability is banned')

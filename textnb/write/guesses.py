@@ -7,7 +7,7 @@ Docs: https://textnb.github.io/textnb/05_write/guesses.html.md"""
 # %% auto #0
 __all__ = ['show_guesses']
 
-# %% ../../nbs/05_write/09_guesses.ipynb #b0b740e0
+# %% ../../nbs/05_write/09_guesses.ipynb #92ac7d0c
 import torch
 
 from ..base import DatasetType

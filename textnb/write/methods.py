@@ -7,7 +7,7 @@ Docs: https://textnb.github.io/textnb/05_write/methods.html.md"""
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/05_write/10_methods.ipynb #48f97835
+# %% ../../nbs/05_write/10_methods.ipynb #9438f01f
 from fastcore.basics import patch_to
 
 from ..learn import LanguageLearner
@@ -18,7 +18,7 @@ from .sampling import *
 from .streaming import *
 from .trees import *
 
-# %% ../../nbs/05_write/10_methods.ipynb #5d26d279
+# %% ../../nbs/05_write/10_methods.ipynb #f3f1c7ca
 patch_to(LanguageLearner, nm='predict')(write_text)
 patch_to(LanguageLearner, nm='stream')(stream_text)
 patch_to(LanguageLearner, nm='sample')(sample_text)

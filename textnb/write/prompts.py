@@ -8,7 +8,7 @@ Docs: https://textnb.github.io/textnb/05_write/prompts.html.md"""
 __all__ = ['prompt_ids', 'prompt_list', 'next_step', 'read_prompt', 'next_logits', 'banned_ids', 'token_id', 'Stops',
            'read_stops']
 
-# %% ../../nbs/05_write/02_prompts.ipynb #b90f7c7c
+# %% ../../nbs/05_write/02_prompts.ipynb #116d86d7
 from typing import NamedTuple
 
 import torch
@@ -58,7 +58,7 @@ def read_prompt(
     for i in range(0, last, chunk): state = model[0](ids[:,i:min(i+chunk, last)], state)[2]
     return next_step(model, ids[:,-1], state)
 
-# %% ../../nbs/05_write/02_prompts.ipynb #7554e53e
+# %% ../../nbs/05_write/02_prompts.ipynb #9faee2a2
 def next_logits(
     learn, # a `LanguageLearner`
     text:str, # the prompt
@@ -95,7 +95,7 @@ class Stops(NamedTuple):
     silent:set # those of them that are not written
     banned:torch.Tensor # ids that must not be drawn
 
-# %% ../../nbs/05_write/02_prompts.ipynb #4eb174c4
+# %% ../../nbs/05_write/02_prompts.ipynb #9f263921
 def read_stops(
     learn, # a `LanguageLearner`
     stop=None, # a token that ends a text, or a list of them

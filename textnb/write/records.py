@@ -7,7 +7,7 @@ Docs: https://textnb.github.io/textnb/05_write/records.html.md"""
 # %% auto #0
 __all__ = ['Sample', 'sample_text']
 
-# %% ../../nbs/05_write/06_records.ipynb #efc72d96
+# %% ../../nbs/05_write/06_records.ipynb #70c101cc
 import pandas as pd, torch
 from fastcore.basics import patch
 
@@ -63,7 +63,8 @@ def sample_text(
     texts,one = prompt_list(text)
     seeds = list(seed) if hasattr(seed, '__iter__') else [seed]*len(texts)
     draws = [[] for _ in texts]
-    for d in write_ids(learn, texts, n_words, no_unk=no_unk, seed=seed, stop=stop, **filters): draws[d.row].append(_kept(d))
+    for d in write_ids(learn, texts, n_words, no_unk=no_unk, seed=seed, stop=stop, **filters):
+        draws[d.row].append(_kept(d))
     res = []
     for prompt,own,own_seed in zip(texts, draws, seeds):
         settings = dict(n_words=n_words, no_unk=no_unk, seed=own_seed, stop=stop, **filters)
@@ -93,7 +94,7 @@ def dist(self:Sample,
     if sampler.penalised: seen = seen_words(self.learn.data.vocab, [self._ids_with_prompt(self.ids[:i])])[0]
     return next_probs(self.draws[i].logits, sampler.stops.banned, seen=seen, **sampler.filters)
 
-# %% ../../nbs/05_write/06_records.ipynb #43c5a9e5
+# %% ../../nbs/05_write/06_records.ipynb #032c618d
 @patch
 def top(self:Sample,
     i:int, # place of a token among those written; negative from the end

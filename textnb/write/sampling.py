@@ -8,7 +8,7 @@ Docs: https://textnb.github.io/textnb/05_write/sampling.html.md"""
 __all__ = ['draw_ids', 'length_groups', 'Drawn', 'seed_generators', 'seen_words', 'Sampler', 'write_ids', 'sample_ids',
            'write_text']
 
-# %% ../../nbs/05_write/04_sampling.ipynb #83f4490e
+# %% ../../nbs/05_write/04_sampling.ipynb #da71e91b
 import math
 from typing import NamedTuple
 
@@ -46,7 +46,7 @@ def length_groups(
         else: groups.append([i])
     return [g[i:i+bs] for g in groups for i in range(0, len(g), bs)]
 
-# %% ../../nbs/05_write/04_sampling.ipynb #91bbc19f
+# %% ../../nbs/05_write/04_sampling.ipynb #810d6765
 class Drawn(NamedTuple):
     "A drawn token"
     row:int # place of its prompt in the list
@@ -60,27 +60,51 @@ def _ask(model, f, *args):
 
 def _step_rows(model, ids, state, rows):
     "One step for those `rows` (None: all) that go on"
-    if rows is not None: state = model[0].select_state(state, rows)
+    device = next(model.parameters()).device
+    if rows is not None: state = model[0].select_state(state, torch.tensor(rows, device=device))
     return next_step(model, ids, state)
 
+# %% ../../nbs/05_write/04_sampling.ipynb #f3850d9f
+class _Columns:
+    "Texts that begin at the same place and are read column by column"
+    def __init__(self, prompts, group, n_words):
+        self.rows = list(group) # texts that are still written
+        self.texts = {r:prompts[r].tolist() for r in group}
+        self.full = {r:len(text)+n_words for r,text in self.texts.items()} # length at which a text is done
+        self.n = min(map(len, self.texts.values())) # columns that have been read
+
+    def at_end(self):
+        "Places of the rows whose text has no next word"
+        return [j for j,r in enumerate(self.rows) if len(self.texts[r])==self.n]
+
+    def take(self, d, ends):
+        "Append a drawn word; does it end the text?"
+        self.texts[d.row].append(d.id)
+        if ends: self.full[d.row] = self.n+1
+
+    def drop_done(self):
+        "Leave out what is done; places of the rows that go on, or None if all do"
+        going = [j for j,r in enumerate(self.rows) if self.n+1<self.full[r]]
+        if len(going)==len(self.rows): return None
+        self.rows = [self.rows[j] for j in going]
+        return going
+
+    def column(self): return torch.tensor([self.texts[r][self.n] for r in self.rows]) # the next one
+
+# %% ../../nbs/05_write/04_sampling.ipynb #91bbc19f
 def _side_by_side(model, prompts, group, n_words, choose, stops):
     "Continue the `prompts` of `group` column by column, and yield what is written"
-    rows = list(group)
-    texts = {r:prompts[r].tolist() for r in group}
-    full = {r:len(text)+n_words for r,text in texts.items()} # length at which a row is done
-    n = min(map(len, texts.values())) # columns that have been read
-    logits,state = _ask(model, read_prompt, torch.stack([prompts[r][:n] for r in rows]))
-    while rows:
-        at_end = [j for j,r in enumerate(rows) if len(texts[r])==n]
-        for d in choose([rows[j] for j in at_end], logits[at_end]) if at_end else []:
-            texts[d.row].append(d.id)
-            if d.id in stops.ids: full[d.row] = n+1
+    cols = _Columns(prompts, group, n_words)
+    logits,state = _ask(model, read_prompt, torch.stack([prompts[r][:cols.n] for r in cols.rows]))
+    while cols.rows:
+        at_end = cols.at_end()
+        drawn = choose([cols.rows[j] for j in at_end], logits[at_end]) if at_end else []
+        for d in drawn:
+            cols.take(d, d.id in stops.ids)
             if d.id not in stops.silent: yield d
-        going = [j for j,r in enumerate(rows) if n+1<full[r]]
-        left = None if len(going)==len(rows) else torch.tensor(going, device=logits.device)
-        rows = [rows[j] for j in going]
-        if rows: logits,state = _ask(model, _step_rows, torch.tensor([texts[r][n] for r in rows]), state, left)
-        n += 1
+        going = cols.drop_done()
+        if cols.rows: logits,state = _ask(model, _step_rows, cols.column(), state, going)
+        cols.n += 1
 
 # %% ../../nbs/05_write/04_sampling.ipynb #98e59fec
 def seed_generators(
@@ -88,7 +112,7 @@ def seed_generators(
     n:int, # how many texts
     skip:int=0, # so many numbers have been drawn already
 )->list: # a `torch.Generator` for each text, or None
-    "A generator of random numbers for each of `n` texts; raises a ValueError if there are more or fewer seeds than texts"
+    "A generator of random numbers for each of `n` texts; raises a ValueError unless there is a seed for each"
     one_each = hasattr(seed, '__iter__') and not isinstance(seed, str)
     seeds = list(seed) if one_each else [seed]*n
     if len(seeds)!=n:
@@ -100,7 +124,7 @@ def seed_generators(
         for _ in range(skip if g else 0): torch.rand((), generator=g, dtype=torch.double)
     return res
 
-# %% ../../nbs/05_write/04_sampling.ipynb #2b00653a
+# %% ../../nbs/05_write/04_sampling.ipynb #1d15d88b
 def seen_words(
     vocab, # a `Vocab`
     texts:list, # ids of each text
@@ -165,7 +189,7 @@ def write_ids(
     bs:int=64, # most texts in one batch
     **filters, # settings of `next_probs`
 ): # an iterator of `Drawn`, as they are drawn
-    "Continue each of `texts`, and tell of every token as it is drawn; raises an error that names a setting without sense"
+    "Continue each of `texts`, and tell of every token as it is drawn; an error names a setting without sense"
     sampler = Sampler(learn, no_unk, stop, bs, **filters)
     n_words = check_whole(n_words, 'n_words', 0)
     generators = seed_generators(seed, len(texts))
@@ -203,6 +227,7 @@ def write_text(
     filters = dict(temperature=temperature, min_p=min_p, top_k=top_k, top_p=top_p, rel_min_p=rel_min_p,
         repetition_penalty=repetition_penalty)
     ids = [[] for _ in texts]
-    for d in write_ids(learn, texts, n_words, no_unk=no_unk, seed=seed, stop=stop, bs=bs, **filters): ids[d.row].append(d.id)
+    draws = write_ids(learn, texts, n_words, no_unk=no_unk, seed=seed, stop=stop, bs=bs, **filters)
+    for d in draws: ids[d.row].append(d.id)
     res = [continued_text(learn, t, new, sep, decoder) for t,new in zip(texts, ids)]
     return res[0] if one else res

@@ -7,7 +7,7 @@ Docs: https://textnb.github.io/textnb/05_write/streaming.html.md"""
 # %% auto #0
 __all__ = ['StreamedWord', 'stream_text']
 
-# %% ../../nbs/05_write/05_streaming.ipynb #88454522
+# %% ../../nbs/05_write/05_streaming.ipynb #f5a81b40
 import math
 from typing import NamedTuple
 
@@ -37,7 +37,7 @@ def _settled_leftwards(tokens, begins):
     if mark_waits or not begins[-2]: return 0
     return max((i+1 for i in range(len(tokens)-2) if begins[i]), default=0)
 
-# %% ../../nbs/05_write/05_streaming.ipynb #e4364d44
+# %% ../../nbs/05_write/05_streaming.ipynb #1d3b0811
 def _pieces(learn, text, draws, sep, decoder):
     "Yield a `StreamedWord` for every piece of text that is certain"
     itos = learn.data.vocab.itos
@@ -60,7 +60,7 @@ def _pieces(learn, text, draws, sep, decoder):
         first = False
     if any(words(held)): yield piece(held)
 
-# %% ../../nbs/05_write/05_streaming.ipynb #31838b4b
+# %% ../../nbs/05_write/05_streaming.ipynb #b2117c27
 def stream_text(
     learn, # a `LanguageLearner`
     text:str, # the prompt

@@ -7,7 +7,7 @@ Docs: https://textnb.github.io/textnb/05_write/trees.html.md"""
 # %% auto #0
 __all__ = ['BeamNode', 'BeamTree', 'beam_tree']
 
-# %% ../../nbs/05_write/08_trees.ipynb #7cfee69a
+# %% ../../nbs/05_write/08_trees.ipynb #acef67b4
 import math
 from dataclasses import asdict, dataclass
 
@@ -66,7 +66,7 @@ class BeamTree:
         self.nodes.append(BeamNode(num, parent, level, id, self.vocab.itos[id], token_logp, logp, **kwargs))
         return num
 
-# %% ../../nbs/05_write/08_trees.ipynb #ffb215a2
+# %% ../../nbs/05_write/08_trees.ipynb #0776b57b
 @patch(as_prop=True)
 def n_levels(self:BeamTree)->int: # words of the longest path
     "How many levels there are"
@@ -75,7 +75,7 @@ def n_levels(self:BeamTree)->int: # words of the longest path
 @patch(as_prop=True)
 def best(self:BeamTree)->BeamNode: # None if nothing was written
     "The last node of the best path"
-    return self.nodes[self.beams[0].node] if self.nodes else None
+    return self.nodes[self.beams[0].node] if self.nodes and self.beams else None
 
 @patch
 def level(self:BeamTree,
@@ -84,7 +84,7 @@ def level(self:BeamTree,
     "Nodes of level `i`"
     return [n for n in self.nodes if n.level==i]
 
-# %% ../../nbs/05_write/08_trees.ipynb #30729adc
+# %% ../../nbs/05_write/08_trees.ipynb #13d874e8
 @patch
 def path(self:BeamTree,
     node:BeamNode, # or its number
@@ -98,6 +98,23 @@ def path(self:BeamTree,
 def to_frame(self:BeamTree)->pd.DataFrame: # a row for each node
     "The nodes as a table"
     return pd.DataFrame([asdict(n) for n in self.nodes])
+
+# %% ../../nbs/05_write/08_trees.ipynb #697819a6
+@patch
+def __repr__(self:BeamTree)->str: # lines
+    best = {n.num for n in self.path(self.best)} if self.best else set()
+    children = {}
+    for n in sorted(self.nodes, key=lambda n: n.logp): children.setdefault(n.parent, []).append(n)
+    lines = [f'  {self.prompt}']
+    stack = list(children.get(None, []))
+    while stack:
+        n = stack.pop()
+        mark = ' ' if n.kept else 'x'
+        if n.num in best: mark = '*'
+        reason = '' if n.kept else f' ({n.reason})'
+        lines.append(f"{mark} {'  '*(n.level-1)}{n.token} {n.logp:.2f}{reason}")
+        stack += children.get(n.num, [])
+    return '\n'.join(lines)
 
 # %% ../../nbs/05_write/08_trees.ipynb #02707f66
 @patch
@@ -146,7 +163,8 @@ def add_level(self:BeamTree,
 def _add_pruned(self:BeamTree, before, after, free, allowed):
     "Append the best of those that did not survive"
     kept = set(zip(after.parents.tolist(), after.ids[:,-1].tolist()))
-    group_of = dict(zip(range(len(before)), before.group.tolist())) | dict(zip(after.parents.tolist(), after.group.tolist()))
+    group_of = dict(enumerate(before.group.tolist()))
+    group_of |= dict(zip(after.parents.tolist(), after.group.tolist()))
     worst = {g:after.scores[after.group==g].min().item() for g in set(after.group.tolist())}
     everything = (before.scores[:,None]+free).flatten()
     best = everything.topk(min(len(after)+self.n_pruned, len(everything))).indices
@@ -157,24 +175,7 @@ def _add_pruned(self:BeamTree, before, after, free, allowed):
         reason = self._reason(allowed[row], word, total, worst.get(group_of[row], math.inf))
         self.add(before.nodes[row], word, free[row,word].item(), kept=False, reason=reason, group=group_of[row])
 
-# %% ../../nbs/05_write/08_trees.ipynb #697819a6
-@patch
-def __repr__(self:BeamTree)->str: # lines
-    best = {n.num for n in self.path(self.best)} if self.nodes else set()
-    children = {}
-    for n in sorted(self.nodes, key=lambda n: n.logp): children.setdefault(n.parent, []).append(n)
-    lines = [f'  {self.prompt}']
-    stack = list(children.get(None, []))
-    while stack:
-        n = stack.pop()
-        mark = ' ' if n.kept else 'x'
-        if n.num in best: mark = '*'
-        reason = '' if n.kept else f' ({n.reason})'
-        lines.append(f"{mark} {'  '*(n.level-1)}{n.token} {n.logp:.2f}{reason}")
-        stack += children.get(n.num, [])
-    return '\n'.join(lines)
-
-# %% ../../nbs/05_write/08_trees.ipynb #2e8b19c5
+# %% ../../nbs/05_write/08_trees.ipynb #7395dc1b
 def beam_tree(
     learn, # a `LanguageLearner`
     text:str, # the prompt

@@ -7,7 +7,7 @@ Docs: https://textnb.github.io/textnb/05_write/wording.html.md"""
 # %% auto #0
 __all__ = ['decode_spec_tokens', 'begins_word', 'join_parts', 'has_parts', 'words_of', 'continued_text']
 
-# %% ../../nbs/05_write/01_wording.ipynb #711a0db4
+# %% ../../nbs/05_write/01_wording.ipynb #66bb954f
 from ..base import defaults
 from ..text import SubwordTokenizer, TK_MAJ, TK_REP, TK_UP, TK_WREP
 
@@ -24,7 +24,7 @@ def _marked(words, mark, n, most=1000):
     if mark==TK_REP: return [first*max(1, min(n, most//max(1, len(first)))), *more]
     return [first]*max(1, min(n, most-len(more))) + more
 
-# %% ../../nbs/05_write/01_wording.ipynb #34b51a39
+# %% ../../nbs/05_write/01_wording.ipynb #ab975831
 def decode_spec_tokens(
     tokens:list, # tokens with special ones among them
 )->list: # tokens as they would be in a text
