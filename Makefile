@@ -33,7 +33,7 @@ test: env browser ## All checks: sources in step, style, every notebook and ever
 
 docs: env ## Build the docs site in _docs; a warning or a broken link is an error
 	@echo '== The docs site'
-	@$(PY) -m textnb.site $(ARGS)
+	@$(PY) -m tools.docs $(ARGS)
 
 bench: env ## Measure speed and memory (PEER=python with fastai to compare); writes bench/results
 	@echo '== Measures'

@@ -11,9 +11,9 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 from textnb.all import *
-from textnb.explain import attribution as attribute_module
+from textnb.explain import attribution as attribute_module, record as record_module
 from textnb.explain import *
-from textnb.explain.attribution import _corpus_mean
+from textnb.explain.question import _corpus_mean
 from textnb.learn import encoder_of
 from textnb.models import Transformer, TransformerXL
 from textnb.explain.shading import _luminance
@@ -254,9 +254,9 @@ def test_sure_model(learn):
     assert l.predict(text)[2].max()>.9999
     p,m = (attribute(l, text, 'grad norm', target=t) for t in ('prob','margin'))
     assert p.scores.max()<1e-6*m.scores.max() and m.scores.max()>1e-3 and np.isfinite(p.scaled).all()
-    for t,method in itertools.product(targets, ('v1','gxi','ig','occlusion')):
+    for t,method in itertools.product(target_kinds, ('v1','gxi','ig','occlusion')):
         a = attribute(l, text, method, target=t)
-        assert np.isfinite(a.scaled).all() and a.target_kind==t and attribute_module._in_words[t] in a.caption()
+        assert np.isfinite(a.scaled).all() and a.target_kind==t and record_module._in_words[t] in a.caption()
     with torch.no_grad(): [m for m in l.model[1].modules() if isinstance(m, nn.Linear)][-1].weight.zero_()
     assert not attribute(l, text, 'v1').scaled.any() and not attribute(l, text, 'gxi').scaled.any()
 
@@ -701,7 +701,7 @@ def test_other_losses(tmp_path):
     df = frame(20).assign(a=[0,1]*10, b=[1,1,0,0]*5, y=np.linspace(0, 1, 20))
     multi = TextClasDataBunch.from_df(tmp_path, df[:16], df[16:], text_cols='text', label_cols=['a','b'], bs=4, min_freq=1)
     l = text_classifier_learner(multi, AWD_LSTM, config=rnn, pretrained=False, silent=True)
-    for t in targets:
+    for t in target_kinds:
         a = attribute(l, 'a great film', 'ig', class_id='b', target=t)
         want = {'prob':a.probs[1],'log_prob':np.log(a.probs[1])}.get(t, np.log(a.probs[1]/(1-a.probs[1])))
         assert abs(a.value-want)<1e-4 and a.target==1

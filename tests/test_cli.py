@@ -44,7 +44,7 @@ def refuses(capsys, *args):
 
 def shell(*args, **kw):
     env = {**os.environ, 'OMP_NUM_THREADS':'1', 'PYTHONPATH':str(Path(__file__).parents[1])}
-    return subprocess.run([sys.executable, '-c', 'import sys; from textnb.command.cli import main; sys.exit(main())', *map(str, args)], capture_output=True, text=True, env=env, timeout=120, **kw)
+    return subprocess.run([sys.executable, '-c', 'import sys; from textnb.command.parser import main; sys.exit(main())', *map(str, args)], capture_output=True, text=True, env=env, timeout=120, **kw)
 
 def test_files(work): assert {p.name for p in (work/'lm').iterdir()}>={'lm.tnb','encoder.tnb'}
 
@@ -195,9 +195,9 @@ def test_debug_shows_the_traceback(capsys):
     assert code==1 and 'Traceback' in err
 
 def test_interrupt(monkeypatch, work, capsys):
-    import textnb.command.cli as cli
+    from textnb.command import looking
     def stop(*a): raise KeyboardInterrupt
-    monkeypatch.setattr(cli, 'read_texts', stop)
+    monkeypatch.setattr(looking, 'read_texts', stop)
     code,_,err = run(capsys, 'tokenize', work/'reviews.csv')
     assert code==130 and 'interrupted' in err
 
@@ -211,7 +211,7 @@ def test_a_log_has_no_progress_bars(work, monkeypatch):
 
 def test_help_needs_no_torch():
     "`textnb --help` answers at once: nothing heavy is imported for it"
-    code = "import sys\nfrom textnb.command.cli import main\ntry: main(['train','--help'])\nexcept SystemExit: pass\nprint([m for m in ('torch','pandas','numpy') if m in sys.modules])"
+    code = "import sys\nfrom textnb.command.parser import main\ntry: main(['train','--help'])\nexcept SystemExit: pass\nprint([m for m in ('torch','pandas','numpy') if m in sys.modules])"
     env = {**os.environ, 'PYTHONPATH':str(Path(__file__).parents[1])}
     r = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env=env, timeout=60)
     assert r.stdout.splitlines()[-1]=='[]' and 'examples:' in r.stdout

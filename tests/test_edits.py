@@ -15,7 +15,7 @@ from textnb.text import TextClasDataBunch, TextLMDataBunch, SubwordTokenizer, To
 from textnb.learn import encoder_of, language_model_learner, text_classifier_learner
 from textnb.models import AWD_LSTM, Transformer, TransformerXL
 from textnb.panels import WINDOW, EditPanel, reduce_edit
-from textnb.text.transform import defaults
+from textnb.base import defaults
 
 RNN,ATT = dict(emb_sz=8, n_hid=10, n_layers=2),dict(d_model=12, n_heads=2, d_head=6, d_inner=16, n_layers=2, ctx_len=40)
 ARCHS = dict(lstm=(AWD_LSTM, RNN), qrnn=(AWD_LSTM, dict(RNN, qrnn=True)), transformer=(Transformer, ATT), xl=(TransformerXL, dict(ATT, mem_len=40)))
@@ -90,6 +90,7 @@ def test_the_tokens_are_those_that_were_meant(learn, words, new, n):
     i = o.tokens[0]
     wanted = [*toks[:i], new, *toks[i+1:]]
     if any(a==b for a,b in zip(wanted, wanted[1:])) or any(a in ',.' and b in ',.' for a,b in zip(wanted, wanted[1:])): return
+    if any(len(a)==1 and a.isalpha() and b=='.' for a,b in zip(wanted, wanted[1:])): return  # `a.` is an initial, one token
     assert list(learn.data.tokens(put_word(learn.data, text, o.start, o.end, new)))==wanted
     less = [*toks[:i], *toks[i+1:]]
     if not any(a==b or a in ',.' and b in ',.' for a,b in zip(less, less[1:])): assert list(learn.data.tokens(put_word(learn.data, text, o.start, o.end, '')))==less

@@ -7,7 +7,7 @@ matplotlib.use('Agg')
 import numpy as np, pandas as pd, pytest, torch
 from hypothesis import given, settings, strategies as st
 from textnb.all import *
-from textnb.explain import (attribute, class_scores, grad_wrt_words, margin, probability, word_vectors, shade,
+from textnb.explain import (attribute, class_scores, explained_number, grad_wrt_words, word_vectors, shade,
     shaded_html)
 from textnb.explain.shading import _luminance
 from textnb.learn import encoder_of
@@ -37,7 +37,7 @@ def test_golden():
     with torch.no_grad(): p = model(torch.tensor(z['ids']))[0].softmax(-1)
     assert np.allclose(p, z['probs'], atol=1e-6)
     for k,name in [(int(p.argmax()),'attn_pred'), *[(k,f'attn_{k}') for k in range(3)]]:
-        g = grad_wrt_words(model, z['ids'][0], lambda s: probability(s, k, loss))[0].abs().sum(-1)
+        g = grad_wrt_words(model, z['ids'][0], lambda s: explained_number(s, k, loss, 'prob'))[0].abs().sum(-1)
         assert np.allclose(g/g.max(), z[name], atol=1e-5), name
 
 @pytest.mark.parametrize('text', texts)
@@ -58,16 +58,16 @@ def test_same_function(learn):
         with torch.no_grad(): got = class_scores(learn.model.eval(), word_vectors(learn.model, ids)).softmax(-1).cpu()
         assert torch.allclose(got[0], learn.predict_ids([ids])[0], atol=1e-5), n
 
-@pytest.mark.parametrize('target', [probability, margin])
+@pytest.mark.parametrize('target', ['prob','margin'])
 def test_finite_differences(learn, target):
     "Check 24: gradients equal differences, in double precision"
     import copy
     model,ids = copy.deepcopy(learn.model).double().eval(),learn.data.encode('the great film was awful')
-    g,emb,_ = grad_wrt_words(model, ids, lambda s: target(s.double(), 1, learn.loss_func))
+    g,emb,_ = grad_wrt_words(model, ids, lambda s: explained_number(s, 1, learn.loss_func, target))
     for i,d in ((0,0),(2,3),(len(ids)-1,5)):
         e = torch.zeros_like(emb)
         e[i,d] = 1e-4
-        with torch.no_grad(): hi,lo = (target(class_scores(model, (emb+s*e)[None])[0], 1, learn.loss_func) for s in (1,-1))
+        with torch.no_grad(): hi,lo = (explained_number(class_scores(model, (emb+s*e)[None])[0], 1, learn.loss_func, target) for s in (1,-1))
         assert abs(((hi-lo)/2e-4-g[i,d]).item())<1e-4*max(1, g.abs().max().item())
 
 def test_sure_model(learn):
@@ -106,7 +106,7 @@ def test_backward(tmp_path):
     l = text_classifier_learner(clas_data(tmp_path, backwards=True), AWD_LSTM, config=small, pretrained=False, silent=True)
     a = attribute(l, 'the great film')
     assert [l.data.vocab.itos[i] for i in a.ids]==a.tokens==['xxbos','the','great','film']
-    g = grad_wrt_words(l.model, a.ids[::-1], lambda s: probability(s, a.target, l.loss_func))[0].abs().sum(-1).flip(0).cpu()
+    g = grad_wrt_words(l.model, a.ids[::-1], lambda s: explained_number(s, a.target, l.loss_func, 'prob'))[0].abs().sum(-1).flip(0).cpu()
     assert np.allclose(a.scores, g, atol=1e-6)
     assert np.allclose(a.probs, class_scores(l.model.eval(), word_vectors(l.model, a.ids[::-1]))[0].softmax(-1).detach().cpu(), atol=1e-6)
 

@@ -5,7 +5,7 @@ from math import comb
 import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from textnb.all import *
-from textnb.explain import (attribute, margin, methods_of, LiveText, Reader, fingerprint, one_thread, why_slow, Head,
+from textnb.explain import (attribute, explained_number, methods_of, LiveText, Reader, fingerprint, one_thread, why_slow, Head,
     LSTMSteps, QRNNSteps, Unrolled, cannot_unroll, fold_head, lrp, ratio)
 from textnb.models import QRNNLayer
 from test_learner import clas_data, lm_data, small
@@ -347,5 +347,5 @@ def test_side_effects(learn):
 def test_margin_of_one_output():
     "A regression has one output, whose score is explained"
     m = net(n_class=1)
-    r,s = lrp(m, ids, lambda s: margin(s, 0, None))
+    r,s = lrp(m, ids, lambda s: explained_number(s, 0, None))
     assert torch.allclose(r, trick(m, ids, lambda s: s[0]), atol=1e-10)

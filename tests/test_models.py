@@ -8,7 +8,7 @@ from torch import nn
 
 from textnb.base import full_float32
 from textnb.models import *
-from textnb.models.awd_lstm import _FusedLSTM, _packed
+from textnb.models.kernels import _FusedLSTM, _packed
 
 GOLDENS = Path(__file__).parent/'goldens'
 SMALL = dict(emb_sz=6, n_hid=8, n_layers=2)
@@ -349,7 +349,7 @@ def test_packed_weights(sl, bs):
     weights = list(ref.parameters())
     x, h, c = (torch.randn(s) for s in ((bs, sl, 5), (bs, 4), (bs, 4)))
     def check():
-        with torch.no_grad(): out, hn, cn = lstm(x, h, c, *weights)
+        with torch.no_grad(): out, hn, cn = run_lstm(x, h, c, *weights)
         expect, (he, ce) = ref(x, (h[None], c[None]))
         for a, b in zip((out, hn, cn), (expect, he[0], ce[0])): torch.testing.assert_close(a, b.detach(), atol=1e-6, rtol=1e-6)
     check()
@@ -361,11 +361,11 @@ def test_packed_weights(sl, bs):
     check()
     for w in weights: w.data.add_(1)
     check()
-    with torch.inference_mode(): lstm(x, h, c, *weights)
+    with torch.inference_mode(): run_lstm(x, h, c, *weights)
     check()
     if not torch.backends.mkldnn.is_available(): return
     with torch.no_grad():
-        for o in ((x, h, c), (x[:1], h[:1], c[:1])): lstm(*o, *weights)
+        for o in ((x, h, c), (x[:1], h[:1], c[:1])): run_lstm(*o, *weights)
     assert set(_packed[weights[1]][1])=={bs==1, True}
 
 

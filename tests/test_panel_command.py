@@ -2,8 +2,8 @@
 import pandas as pd
 import pytest
 
-from textnb.command import cli
-from textnb.command import free_port, main, table_panel
+from textnb.command import panel_page
+from textnb.command import CLIError, free_port, main, table_panel
 from textnb.base import set_seed
 from textnb.text import TextClasDataBunch, TextLMDataBunch
 from textnb.learn import language_model_learner, text_classifier_learner
@@ -41,7 +41,7 @@ def test_refused(work, capsys, args, words):
 
 def test_without_voila(work, capsys, monkeypatch):
     "Voila is an extra: what to install is said"
-    monkeypatch.setattr(cli, '_has', lambda m: m!='voila')
+    monkeypatch.setattr(panel_page, '_has', lambda m: m!='voila')
     assert main(['panel', str(work/'model.tnb')])==1
     assert 'pip install "textnb[panels]"' in capsys.readouterr().err
 
@@ -51,13 +51,13 @@ def test_ports():
     with socket.socket() as s:
         s.bind(('127.0.0.1', 0))
         s.listen()
-        with pytest.raises(cli.CLIError, match='is taken'): free_port(s.getsockname()[1])
+        with pytest.raises(CLIError, match='is taken'): free_port(s.getsockname()[1])
     assert 8866<=free_port()<8966
 
 def test_source(work, monkeypatch):
     "The code of the page makes the panel, whatever the text holds"
     seen = []
-    monkeypatch.setattr(cli, 'serve_page', lambda source, args: seen.append(source) or 0)
+    monkeypatch.setattr(panel_page, 'serve_page', lambda source, args: seen.append(source) or 0)
     text = 'a "great" \'film\'\n</script>\udcff'
     assert main(['panel', str(work/'model.tnb'), '--text', text])==0
     space = {}
@@ -75,7 +75,7 @@ def test_source(work, monkeypatch):
 def test_table_with_other_labels(work, tmp_path):
     "A label that the model does not know is named"
     pd.DataFrame(dict(text=['a', 'b'], label=['pos', 'meh'])).to_csv(tmp_path/'t.csv', index=False)
-    with pytest.raises(cli.CLIError, match=r'does not know \(meh\); it knows: neg, pos'): table_panel('losses', work/'model.tnb', tmp_path/'t.csv')
+    with pytest.raises(CLIError, match=r'does not know \(meh\); it knows: neg, pos'): table_panel('losses', work/'model.tnb', tmp_path/'t.csv')
 
 def test_every_name_has_a_panel():
     "Each panel that can be opened by name is there"

@@ -15,12 +15,14 @@ from textnb.base import set_seed
 from textnb.text import TextClasDataBunch
 from textnb.learn import load_learner, text_classifier_learner
 from textnb.models import AWD_LSTM
-from textnb.panels import AttentionPanel, MethodBench
+from textnb.panels import AttentionPanel
 
 expect.set_options(timeout=30_000)
 XSS = '<img src=x onerror=window.pwned=1>'
 SRC = '''
 from IPython.display import display
+from textnb.learn import load_learner
+from textnb.panels import AttentionPanel, MethodBench
 learn = load_learner({path!r})
 class Fragile(AttentionPanel):
     def work(self, state):
@@ -134,7 +136,7 @@ def test_bench_and_dark(open_panel, model):
 def test_command(chromium, watched, model, tmp_path):
     "`textnb panel` serves the panel of a model on this machine, and Ctrl-C ends it and its kernel"
     port = free_port()
-    cmd = [sys.executable, '-c', 'from textnb.command.cli import main; raise SystemExit(main())', 'panel', str(model), '--no-browser', f'--port={port}', '--text', f'a great {XSS}', '--theme', 'dark']
+    cmd = [sys.executable, '-c', 'from textnb.command.parser import main; raise SystemExit(main())', 'panel', str(model), '--no-browser', f'--port={port}', '--text', f'a great {XSS}', '--theme', 'dark']
     p = serve(tmp_path, cmd, f'http://127.0.0.1:{port}/voila/static/voila.js')
     try:
         page = watched(f'http://127.0.0.1:{port}/')

@@ -6,7 +6,7 @@ import pytest
 from panel_browser import serious
 from playwright.sync_api import expect
 
-from textnb.panels import apply_edits, TopLossPanel, CleaningDesk
+from textnb.panels import apply_edits
 
 XSS = '<img src=x onerror=window.pwned=1>'
 DATA = '''
@@ -17,6 +17,7 @@ from textnb.text import TextClasDataBunch
 from textnb.explain import TextClassificationInterpretation
 from textnb.learn import text_classifier_learner
 from textnb.models import AWD_LSTM
+from textnb.panels import CleaningDesk, TopLossPanel
 r = np.random.default_rng(0)
 words = 'the film was a story of two people in one long night great awful'.split()
 df = pd.DataFrame([(['neg', {xss!r}][i%2], ' '.join(r.choice(words, r.integers(3, 30)))+f' {{i}} {xss}') for i in range(57)], columns=['label', 'text'])

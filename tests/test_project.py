@@ -86,7 +86,7 @@ def test_sdist_and_wheel_hold_everything(packages):
         entry = z.read(next(o for o in names if o.endswith('entry_points.txt'))).decode()
     assert not {o for o in wanted if o.endswith('.py') and o.startswith('textnb/')}-names
     assert any(o.endswith('LICENSE') for o in names)
-    assert 'textnb = textnb.command.cli:main' in entry and 'textnb._modidx:d' in entry
+    assert 'textnb = textnb.command.parser:main' in entry and 'textnb._modidx:d' in entry
     assert 'License-Expression: Apache-2.0' in meta and 'Requires-Python: >=3.10' in meta and '# textnb' in meta
 
 @pytest.mark.parametrize('path', NBS, ids=name)

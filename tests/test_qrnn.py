@@ -5,7 +5,7 @@ import pytest, torch, torch.nn.functional as F
 from hypothesis import given, settings, strategies as st
 from torch import nn
 
-import textnb.models.qrnn as Q
+import textnb.models.kernels as K
 from test_learner import clas_data, lm_data, v1_files
 from test_models import docs_of, golden, loaded
 from textnb.all import *
@@ -23,7 +23,7 @@ def gates(bs, sl, n, dtype=torch.float32, scale=2., seed=0):
     return z.tanh(), f.sigmoid(), torch.randn(bs, n, generator=gen).to(dtype)
 
 
-def by(kernel): return lambda *a: Q._ForgetMult.apply(*a, kernel)
+def by(kernel): return lambda *a: K._ForgetMult.apply(*a, kernel)
 def leaves(args): return [o.detach().clone().requires_grad_() for o in args]
 
 
@@ -74,13 +74,13 @@ def test_kernels_leave_their_input():
 
 
 TRITON = """
-import torch, textnb.models.qrnn as Q
+import torch, textnb.models.kernels as K
 for dtype, eps in ((torch.float32, 1e-5), (torch.float64, 1e-12)):
     for bs, sl, n in ((3, 17, 200), (1, 1, 5), (2, 40, 128)):
         y = torch.randn(bs, sl, 3*n, dtype=dtype)
         z, f, _ = y.chunk(3, 2)
         args = [o.detach().requires_grad_() for o in (z, f.sigmoid(), torch.randn(bs, n, dtype=dtype))]
-        a, b = Q._ForgetMult.apply(*args, 'triton'), Q.forget_mult_loop(*args)
+        a, b = K._ForgetMult.apply(*args, 'triton'), K.forget_mult_loop(*args)
         g = torch.randn_like(b)
         torch.testing.assert_close(a, b, atol=eps, rtol=0)
         for i, j in zip(torch.autograd.grad(a, args, g), torch.autograd.grad(b, args, g)): torch.testing.assert_close(i, j, atol=eps, rtol=eps)
@@ -109,7 +109,7 @@ def test_triton_is_lazy():
     "Importing textnb imports no Triton; a kernel's name follows the device and the sizes"
     code = "import sys, textnb.models; assert not any(m.split('.')[0]=='triton' for m in sys.modules)"
     assert subprocess.run([sys.executable, '-c', code]).returncode==0
-    assert [Q._kernel(torch.empty(s)) for s in ((64, 70, 256), (1, 256, 64), (1, 255, 64), (1, 256, 2000))]==['steps', 'blocks', 'steps', 'steps']
+    assert [K._kernel(torch.empty(s)) for s in ((64, 70, 256), (1, 256, 64), (1, 255, 64), (1, 256, 2000))]==['steps', 'blocks', 'steps', 'steps']
 
 
 # ---- layers

@@ -14,7 +14,8 @@ MERMAID = 'https://cdn.jsdelivr.net/npm/mermaid@'  # the one thing from elsewher
 @pytest.fixture(scope='session')
 def site(tmp_path_factory):
     "The site of a copy of the project, so that the test leaves no files behind"
-    from textnb.site import as_if_tested, build_site
+    from tools.docs.build import build_site
+    from tools.docs.pages import as_if_tested
     top = tmp_path_factory.mktemp('project')
     for o in 'pyproject.toml', 'README.md': shutil.copy(ROOT/o, top)
     skip = shutil.ignore_patterns('__pycache__', 'nbdev.yml', 'sidebar.yml', '.ipynb_checkpoints', 'models', '*.tnb')
@@ -26,12 +27,12 @@ def test_no_warnings(site):
     dest,warnings = site
     assert warnings == []
     nbs = [o for o in (ROOT/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in o.parts]
-    assert len(list(dest.rglob('*.html'))) == len(nbs)
+    assert len(list(dest.rglob('*.html'))) == len(nbs)+1  # and the page of classes
 
 def test_search_and_sidebar(site):
     "Search knows the library's names, and each page is in the sidebar of every other"
     dest,_ = site
-    assert 'build_site' in (dest/'search.json').read_text(encoding='utf-8')
+    assert 'TextClasDataBunch' in (dest/'search.json').read_text(encoding='utf-8')
     home = (dest/'index.html').read_text(encoding='utf-8')
     for o in dest.rglob('*.html'): assert f'href="{o.relative_to(dest).as_posix()}"' in home, f'{o.name} is not in the sidebar'
 

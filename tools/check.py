@@ -4,6 +4,7 @@ from hashlib import sha256
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
 
 def files():
     "The notebooks and the modules made of them, each with a hash of its bytes"
@@ -33,7 +34,7 @@ def sources():
 
 def readme():
     "Write README.md from index.ipynb; the files that this changed"
-    from textnb.readme import make_readme
+    from tools.docs.readme import make_readme
     return [f.relative_to(ROOT).as_posix() for f in make_readme(ROOT)]
 
 WHY = dict(sources='these were not as `nbdev-export` and `nbdev-clean` leave them (a notebook changed without its module, a module by hand, or a notebook not cleaned)',

@@ -10,10 +10,16 @@ __all__ = []
 # %% ../../nbs/09_base/index.ipynb #7413cff2
 import inspect
 
-from .core import *
-from .html import *
+from .files import *
+from .config import *
+from .random_numbers import *
+from .device import *
+from .archives import *
+from .foreign import *
+from .progress_bar import *
 from .messages import *
-from .doc import *
+from .html import *
+from .documentation import *
 
 # %% ../../nbs/09_base/index.ipynb #8d910c33
 __all__ = [name for name, value in globals().items() if name[0]!='_' and not inspect.ismodule(value)]

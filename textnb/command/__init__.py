@@ -10,8 +10,17 @@ __all__ = []
 # %% ../../nbs/08_command/index.ipynb #349f02ad
 import inspect
 
+from .terminal import *
+from .tables import *
+from .looking import *
+from .measuring import *
+from .training import *
+from .using import *
+from .panel_page import *
+from .baselines import *
 from .report import *
-from .cli import *
+from .demo import *
+from .parser import *
 
 # %% ../../nbs/08_command/index.ipynb #e2b4b243
 __all__ = [name for name, value in globals().items() if name[0]!='_' and not inspect.ismodule(value)]

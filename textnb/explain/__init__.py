@@ -11,11 +11,14 @@ __all__ = []
 import inspect
 
 from .shading import *
+from .record import *
+from .question import *
 from .attribution import *
-from .relevance import *
-from .attention_relevance import *
+from .gradients import *
 from .perturb import *
 from .running import *
+from .relevance import *
+from .attention_relevance import *
 from .live import *
 from .faithful import *
 from .surprisals import *

@@ -8,23 +8,27 @@ Docs: https://textnb.github.io/textnb/06_explain/shading.html.md"""
 __all__ = ['shade', 'shaded_html', 'shaded_text', 'legend_html', 'figure_html', 'shaded_png', 'shaded_latex']
 
 # %% ../../nbs/06_explain/01_shading.ipynb #df092441
-import html, io, warnings
+import html, io, textwrap, warnings
 
 import numpy as np
 
 # %% ../../nbs/06_explain/01_shading.ipynb #c8f3d161
-_for,_against,_none = (128,115,172),(224,130,20),(247,247,247)
+_colour_for = (128,115,172) # purple, #8073ac
+_colour_against = (224,130,20) # orange, #e08214
+_colour_none = (247,247,247) # nearly white, #f7f7f7
 
 def _luminance(rgb):
     "Relative luminance of WCAG 2"
-    r,g,b = (c/12.92 if c<=.03928 else ((c+.055)/1.055)**2.4 for c in (o/255 for o in rgb))
-    return .2126*r + .7152*g + .0722*b
+    linear = [c/12.92 if c<=.03928 else ((c+.055)/1.055)**2.4 for c in (o/255 for o in rgb)]
+    return .2126*linear[0] + .7152*linear[1] + .0722*linear[2]
 
-def _color_map(cmap):
-    "A colour map from its name"
-    if not isinstance(cmap, str): return cmap
-    from matplotlib import colormaps
-    return colormaps[cmap]
+def _from_map(x, cmap, signed):
+    "Red, green and blue of the score `x` by a matplotlib colour map or its name"
+    if isinstance(cmap, str):
+        from matplotlib import colormaps
+        cmap = colormaps[cmap]
+    place = .5*x+.5 if signed else max(x, 0.)
+    return [round(255*c) for c in cmap(place)[:3]]
 
 def shade(
     x:float, # from -1 (against) to 1 (for)
@@ -33,27 +37,36 @@ def shade(
 )->tuple: # background and text colour, as '#rrggbb'
     "The colours that show the score `x`"
     x = float(np.clip(np.nan_to_num(x), -1, 1))
-    if cmap is None: rgb = [round(n+(e-n)*abs(x)) for n,e in zip(_none, _for if x>=0 else _against)]
-    else: rgb = [round(255*c) for c in _color_map(cmap)(.5*x+.5 if signed else max(x, 0.))[:3]]
-    return '#%02x%02x%02x' % tuple(rgb),'#000000' if _luminance(rgb)>.179 else '#ffffff'
+    if cmap is not None: rgb = _from_map(x, cmap, signed)
+    else:
+        end = _colour_for if x>=0 else _colour_against
+        rgb = [round(none+(full-none)*abs(x)) for none,full in zip(_colour_none, end)]
+    text = '#000000' if _luminance(rgb)>.179 else '#ffffff'
+    return '#%02x%02x%02x' % tuple(rgb), text
 
 # %% ../../nbs/06_explain/01_shading.ipynb #d26e3e06
 def _visible(token):
-    "`token` as HTML that can be seen: escaped, newlines and blanks as signs, lone surrogates by their number"
-    return html.escape(_plain(token))
+    "`token` as text that can be seen: newlines and blanks as signs, lone surrogates by their number"
+    token = token.encode('utf-8', 'backslashreplace').decode().replace('\n', '⏎')
+    if token.strip(): return token
+    return token.replace('\t', '⇥').replace(' ', '␣') or '∅'
 
-def _plain(token):
-    "The same as plain text"
-    token = token.encode('utf-8', 'backslashreplace').decode()
-    return token.replace('\n','⏎') if token.strip() else token.replace('\n','⏎').replace('\t','⇥').replace(' ','␣') or '∅'
+def _escaped(text):
+    "`text` as HTML, sign by sign; lone surrogates by their number"
+    return html.escape(text.encode('utf-8', 'backslashreplace').decode())
 
-def _span(inner, s, cmap, signed):
+def _span(inner, score, cmap, signed):
     "One shaded piece; `inner` is HTML"
-    bg,fg = shade(s, cmap, signed)
-    line = ' text-decoration: underline dotted;' if s<0 else ''
-    return f'<span title="{s:+.3f}" style="background-color: {bg}; color: {fg}; padding: 0 2px; border-radius: 2px;{line}">{inner}</span>'
+    background,text = shade(score, cmap, signed)
+    style = f'background-color: {background}; color: {text}; padding: 0 2px; border-radius: 2px;'
+    if score<0: style += ' text-decoration: underline dotted;'
+    return f'<span title="{score:+.3f}" style="{style}">{inner}</span>'
 
 # %% ../../nbs/06_explain/01_shading.ipynb #6ed6983f
+def _any_against(scores, signed):
+    "`signed` as it was given; if it was not, whether one of the `scores` is negative"
+    return min(scores, default=0)<0 if signed is None else signed
+
 def shaded_html(
     tokens:list, # words
     scores, # a number for each, from -1 to 1
@@ -62,11 +75,18 @@ def shaded_html(
 )->str: # HTML
     "The `tokens`, each on a background that shows its score"
     scores = [float(s) for s in scores]
-    signed = min(scores, default=0)<0 if signed is None else signed
-    spans = ' '.join(_span(_visible(t), s, cmap, signed) for t,s in zip(tokens, scores, strict=True))
+    signed = _any_against(scores, signed)
+    spans = ' '.join(_span(_escaped(_visible(t)), s, cmap, signed) for t,s in zip(tokens, scores, strict=True))
     return f'<div style="font-family: monospace; line-height: 1.6;">{spans}</div>'
 
 # %% ../../nbs/06_explain/01_shading.ipynb #7ab24d93
+def _sums(spans, scores):
+    "The sum of the scores of each span"
+    sums = {}
+    for span,score in zip(spans, scores, strict=True):
+        if span: sums[tuple(span)] = sums.get(tuple(span), 0)+float(score)
+    return sums
+
 def shaded_text(
     text:str, # as it was written
     spans:list, # (start, end) of each score, or None
@@ -75,19 +95,18 @@ def shaded_text(
     signed:bool=None, # spread the colour map from -1 to 1? By default if a score is negative
 )->str: # HTML
     "The `text` itself, shaded where there are scores"
-    pieces = {}
-    for sp,s in zip(spans, scores, strict=True):
-        if sp: pieces[tuple(sp)] = pieces.get(tuple(sp), 0)+float(s)
-    signed = min(pieces.values(), default=0)<0 if signed is None else signed
-    at,res = 0,[]
-    for (a,b),s in pieces.items():
-        a = max(a, at)
-        if b<=a: continue
-        res += [_raw(text[at:a]), _span(_raw(text[a:b]), float(np.clip(s, -1, 1)), cmap, signed)]
-        at = b
-    return f'<div style="font-family: monospace; line-height: 1.6; white-space: pre-wrap;">{"".join(res)}{_raw(text[at:])}</div>'
-
-def _raw(s): return html.escape(s.encode('utf-8', 'backslashreplace').decode())
+    sums = _sums(spans, scores)
+    signed = _any_against(sums.values(), signed)
+    done = 0 # so much of the text is in `parts`
+    parts = []
+    for (start,end),score in sums.items():
+        start = max(start, done)
+        if end<=start: continue
+        parts.append(_escaped(text[done:start]))
+        parts.append(_span(_escaped(text[start:end]), float(np.clip(score, -1, 1)), cmap, signed))
+        done = end
+    parts.append(_escaped(text[done:]))
+    return f'<div style="font-family: monospace; line-height: 1.6; white-space: pre-wrap;">{"".join(parts)}</div>'
 
 # %% ../../nbs/06_explain/01_shading.ipynb #728f1495
 def legend_html(
@@ -97,9 +116,18 @@ def legend_html(
 )->str: # HTML
     "A row of colours with their numbers"
     steps = (-1,-.5,0,.5,1) if signed else (0,.25,.5,.75,1)
-    cells = ''.join(_span(f'{x*top:+.3g}' if signed else f'{x*top:.3g}', x, cmap, signed).replace('title="', 'title="legend ') for x in steps)
-    words = ('against ',' for') if signed else ('not at all ',' strongly')
-    return f'<div style="font-size: smaller;">{words[0]}{cells}{words[1]}</div>'
+    left,right = ('against ',' for') if signed else ('not at all ',' strongly')
+    cells = [_span(f'{x*top:+.3g}' if signed else f'{x*top:.3g}', x, cmap, signed) for x in steps]
+    cells = ''.join(cells).replace('title="', 'title="legend ')
+    return f'<div style="font-size: smaller;">{left}{cells}{right}</div>'
+
+# %% ../../nbs/06_explain/01_shading.ipynb #ffd7aa7f
+def _score_table(rows):
+    "A folded table of (token, score) `rows`"
+    cells = ''.join(f'<tr><td>{_escaped(_visible(t))}</td><td>{s:+.4g}</td></tr>' for t,s in rows)
+    if not cells: return ''
+    head = '<thead><tr><th>token</th><th>score</th></tr></thead>'
+    return f'<details><summary>as a table</summary><table>{head}<tbody>{cells}</tbody></table></details>'
 
 def figure_html(
     caption:str, # plain text
@@ -110,9 +138,46 @@ def figure_html(
     rows=(), # (token, score) for the table
 )->str: # HTML that needs no other file
     "Caption, shaded text, legend and table"
-    tr = ''.join(f'<tr><td>{_visible(t)}</td><td>{s:+.4g}</td></tr>' for t,s in rows)
-    table = f'<details><summary>as a table</summary><table><thead><tr><th>token</th><th>score</th></tr></thead><tbody>{tr}</tbody></table></details>' if tr else ''
-    return f'<div><div>{html.escape(caption)}</div>{body}{legend_html(top, cmap, signed)}{table}</div>'
+    return f'<div><div>{_escaped(caption)}</div>{body}{legend_html(top, cmap, signed)}{_score_table(rows)}</div>'
+
+# %% ../../nbs/06_explain/01_shading.ipynb #0be225b7
+def _laid_out(tokens, width):
+    "Break `tokens` into lines of about `width` characters: (token, line, column) of each"
+    line = column = 0
+    for token in tokens:
+        token = _visible(token).replace('\t', '⇥')
+        if column and column+len(token)>width:
+            line += 1
+            column = 0
+        token = token[:width]
+        yield token,line,column
+        column += len(token)+1
+
+# %% ../../nbs/06_explain/01_shading.ipynb #49f9b5b9
+_text_style = dict(family='DejaVu Sans Mono', fontsize=10, va='center', parse_math=False)
+
+def _draw(ax, token, line, column, score, cmap, signed):
+    "Draw one word"
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Rectangle
+    background,text = shade(score, cmap, signed)
+    ax.add_artist(Rectangle((column-.2, line-.42), len(token)+.4, .84, color=background, lw=0))
+    if score<0:
+        under = [line+.38, line+.38]
+        ax.add_artist(Line2D([column, column+len(token)], under, color=text, lw=.8, ls=':'))
+    pieces = [(0,token)] if token.isascii() else enumerate(token)
+    for i,piece in pieces: ax.text(column+i+len(piece)/2, line, piece, color=text, ha='center', **_text_style)
+
+def _page(n_lines, width):
+    "An empty figure, and its axes whose units are characters and lines"
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    fig = Figure(figsize=(width*.085+.2, n_lines*.22+.2), dpi=100)
+    FigureCanvasAgg(fig)
+    ax = fig.add_axes([0,0,1,1])
+    ax.set(xlim=(-1,width+1), ylim=(n_lines+.5,-.5))
+    ax.set_axis_off()
+    return fig,ax
 
 # %% ../../nbs/06_explain/01_shading.ipynb #a0a180ab
 def shaded_png(
@@ -124,46 +189,29 @@ def shaded_png(
     width:int=80, # characters of a line
 )->bytes: # a PNG file
     "A picture of the shaded words"
-    import textwrap
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    placed,head = list(_lines(tokens, width)),textwrap.wrap(caption, width)
-    n = len(head)+(max((r for _,r,_ in placed), default=0)+1)
-    fig = Figure(figsize=(width*.085+.2, n*.22+.2), dpi=100)
-    FigureCanvasAgg(fig)
-    ax = fig.add_axes([0,0,1,1])
-    ax.set(xlim=(-1,width+1), ylim=(n+.5,-.5))
-    ax.set_axis_off()
-    kw = dict(family='DejaVu Sans Mono', fontsize=10, va='center', parse_math=False)
-    for i,h in enumerate(head): ax.text(0, i, h, **kw)
-    for (t,r,c),s in zip(placed, scores, strict=True): _draw(ax, t, len(head)+r, c, float(s), cmap, signed, kw)
+    head = textwrap.wrap(caption, width)
+    placed = list(_laid_out(tokens, width))
+    n_lines = len(head)+1+max((line for _,line,_ in placed), default=0)
+    fig,ax = _page(n_lines, width)
+    for i,row in enumerate(head): ax.text(0, i, row, **_text_style)
+    for (token,line,column),score in zip(placed, scores, strict=True):
+        _draw(ax, token, len(head)+line, column, float(score), cmap, signed)
     f = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.filterwarnings('ignore', 'Glyph')
+        warnings.filterwarnings('ignore', 'Glyph') # of characters that the font lacks
         fig.savefig(f, format='png', metadata=dict(Software=None))
     return f.getvalue()
 
-# %% ../../nbs/06_explain/01_shading.ipynb #49f9b5b9
-def _draw(ax, t, y, x, s, cmap, signed, kw):
-    "Draw one word"
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import Rectangle
-    bg,fg = shade(s, cmap, signed)
-    ax.add_artist(Rectangle((x-.2,y-.42), len(t)+.4, .84, color=bg, lw=0))
-    if s<0: ax.add_artist(Line2D([x,x+len(t)], [y+.38]*2, color=fg, lw=.8, ls=':'))
-    for i,part in [(0,t)] if t.isascii() else enumerate(t): ax.text(x+i+len(part)/2, y, part, color=fg, ha='center', **kw)
-
-def _lines(tokens, width):
-    "Break `tokens` into lines of about `width` characters: (token, line, column) of each"
-    row = col = 0
-    for t in tokens:
-        t = _plain(t).replace('\t', '⇥')
-        if col and col+len(t)>width: row,col = row+1,0
-        yield t[:width],row,col
-        col += len(t[:width])+1
-
 # %% ../../nbs/06_explain/01_shading.ipynb #257b4382
-_tex = {'\\':r'\textbackslash{}', '~':r'\textasciitilde{}', '^':r'\textasciicircum{}', **{c:'\\'+c for c in '&%$#_{}'}, '<':r'\textless{}', '>':r'\textgreater{}', '⏎':r'$\hookleftarrow$'}
+_tex = {'\\':r'\textbackslash{}', '~':r'\textasciitilde{}', '^':r'\textasciicircum{}',
+    '<':r'\textless{}', '>':r'\textgreater{}', '⏎':r'$\hookleftarrow$'} | {c:'\\'+c for c in '&%$#_{}'}
+
+def _tex_box(token, score, cmap, signed):
+    "One word in its box"
+    background,text = (colour[1:].upper() for colour in shade(score, cmap, signed))
+    inner = ''.join(_tex.get(c, c) for c in _visible(token))
+    if score<0: inner = rf'\dotuline{{{inner}}}'
+    return rf'\colorbox[HTML]{{{background}}}{{\textcolor[HTML]{{{text}}}{{\strut {inner}}}}}'
 
 def shaded_latex(
     tokens:list, # words
@@ -172,9 +220,5 @@ def shaded_latex(
     signed:bool=True, # spread the colour map from -1 to 1?
 )->str: # LaTeX, for a document with `\usepackage{xcolor}` and `\usepackage{ulem}`
     "The shaded words as LaTeX"
-    def box(t, s):
-        bg,fg = (o[1:].upper() for o in shade(s, cmap, signed))
-        t = ''.join(_tex.get(c, c) for c in _plain(t))
-        if s<0: t = rf'\dotuline{{{t}}}'
-        return rf'\colorbox[HTML]{{{bg}}}{{\textcolor[HTML]{{{fg}}}{{\strut {t}}}}}'
-    return '\n'.join([r'{\setlength{\fboxsep}{1pt}', *[box(t, float(s)) for t,s in zip(tokens, scores, strict=True)], '}'])
+    boxes = [_tex_box(t, float(s), cmap, signed) for t,s in zip(tokens, scores, strict=True)]
+    return '\n'.join([r'{\setlength{\fboxsep}{1pt}', *boxes, '}'])

@@ -10,12 +10,20 @@ __all__ = []
 # %% ../../nbs/03_models/index.ipynb #5b25eb8c
 import inspect
 
-from .layers import *
-from .awd_lstm import *
+from .dropouts import *
+from .heads import *
+from .groups import *
+from .lstm import *
 from .qrnn import *
+from .awd_lstm import *
+from .awd_qrnn import *
+from .attention import *
 from .transformer import *
 from .transformer_xl import *
+from .documents import *
 from .build import *
+from .simple_gru import *
+from .kernels import *
 
 # %% ../../nbs/03_models/index.ipynb #196a7a2b
 __all__ = [name for name, value in globals().items() if name[0]!='_' and not inspect.ismodule(value)]

@@ -14,7 +14,7 @@ import inspect, numpy as np
 from fastcore.basics import patch
 
 from ..explain import (attribute, attribution_methods, baselines, class_names, method_named, methods_of,
-    targets, class_probs, pieces, remove, LiveText, shaded_latex, shaded_png)
+    target_kinds, class_probs, pieces, remove, LiveText, shaded_latex, shaded_png)
 from .frame import *
 from ..base import esc
 
@@ -46,7 +46,7 @@ def choices_of(
     maps = [*MAPS, *({state['cmap']}-{*MAPS,''})]
     def each(xs): return [(str(x),x) for x in xs]
     return dict(method=each(f['methods']), explained=[('the predicted one',''), *each(f['classes'])], rival=[('all others',''), *each(f['classes'])],
-        target=[("the method's own",''), *each(targets)], baseline=each(bs) or [('none needed','')], cmap=[('purple and orange',''), *each(maps)], view=each(VIEWS), sign=[(o,k) for k,o in SIGNS.items()])
+        target=[("the method's own",''), *each(target_kinds)], baseline=each(bs) or [('none needed','')], cmap=[('purple and orange',''), *each(maps)], view=each(VIEWS), sign=[(o,k) for k,o in SIGNS.items()])
 
 def reduce_attention(
     state:dict, # of an attention panel

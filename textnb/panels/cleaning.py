@@ -16,8 +16,7 @@ import numpy as np, pandas as pd
 from fastcore.basics import patch
 
 from ..explain import methods_of, TextClassificationInterpretation, label_quality
-from ..base.core import _sync_dir
-from ..base import esc
+from ..base import esc, sync_folder
 from ..text import read_table
 from .frame import *
 from .top_losses import *
@@ -104,7 +103,7 @@ def _check(self:Journal, line, head):
 def _start(self:Journal, head):
     self.path.parent.mkdir(parents=True, exist_ok=True)
     self.append(dict(journal='textnb.cleaning', version=1, **head))
-    _sync_dir(self.path.parent)
+    sync_folder(self.path.parent)
 
 @patch
 def append(self:Journal,

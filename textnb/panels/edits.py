@@ -13,8 +13,7 @@ from html import unescape
 
 from fastcore.basics import patch
 
-from ..explain import class_names, NO_LM, open_lm, places, propose
-from ..explain.attribution import _class_number
+from ..explain import class_names, class_number, NO_LM, open_lm, places, propose
 from .frame import *
 from ..base import esc
 from ..text import UNK
@@ -223,7 +222,7 @@ class EditPanel(Panel):
         self.learn,self.lm = learn,None if lm is None else open_lm(lm)
         first = learn.predict_texts([text])[0]
         names = class_names(learn, len(first))
-        on = names[int(first.argmax()) if class_id is None else _class_number(learn, class_id, len(names))]
+        on = names[int(first.argmax()) if class_id is None else class_number(learn, class_id, len(names))]
         state = dict(text=text, steps=((text,''),), at=0, place=0, how='less', explained=on, order='', k=k, choice=0, classes=names, has_lm=self.lm is not None)
         super().__init__(reduce_edit({**state, 'words':[], 'edits':[], 'probs':{}}, ('how',how or ('lm' if self.lm else 'less'))))
 

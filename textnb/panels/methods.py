@@ -12,7 +12,7 @@ __all__ = ['SORTS', 'RANKS', 'bench_choices', 'reduce_bench', 'ordered', 'rank_m
 import json, numpy as np
 from fastcore.basics import patch
 
-from ..explain import (attribute, class_names, long_text, method_named, methods_of, CAVEAT, faithfulness,
+from ..explain import (attribute, class_names, long_text_tokens, method_named, methods_of, CAVEAT, faithfulness,
     kendall, metrics, removals, spearman, shade)
 from .frame import *
 from ..base import esc
@@ -182,7 +182,7 @@ def work(self:MethodBench, state):
     "One method after the other"
     key = tuple(state[k] for k in ('text','explained','mode'))
     if self.rows.get('key')!=key: self.rows = dict(key=key)
-    by = 'sentence' if len(self.learn.data.encode(state['text']))>long_text else 'token'
+    by = 'sentence' if len(self.learn.data.encode(state['text']))>long_text_tokens else 'token'
     if not state['methods']: yield dict(rows=[])
     for i,m in enumerate(state['methods']):
         if m not in self.rows:

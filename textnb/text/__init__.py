@@ -10,7 +10,13 @@ __all__ = []
 # %% ../../nbs/01_text/index.ipynb #53b0145f
 import inspect
 
-from .transform import *
+from .rules import *
+from .tokenizers import *
+from .pipeline import *
+from .subwords import *
+from .vocab import *
+from .store import *
+from .workers import *
 from .corpus import *
 from .texts import *
 from .datablock import *
@@ -18,6 +24,7 @@ from .loaders import *
 from .data import *
 from .spans import *
 from .datasets import *
+from .readers import *
 
 # %% ../../nbs/01_text/index.ipynb #4dd6c380
 __all__ = [name for name, value in globals().items() if name[0]!='_' and not inspect.ismodule(value)]

@@ -21,8 +21,10 @@ import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 from ..base import (ArchiveError, DatasetType, default_device, html_table, load_archive, load_pickle_list,
     save_archive, show_html)
-from .transform import BOS, EOS, Tokenizer, Vocab
-from .corpus import TokenStore
+from .rules import BOS, EOS
+from .pipeline import Tokenizer
+from .vocab import Vocab
+from .store import TokenStore
 from .loaders import *
 from .texts import *
 from .datablock import *

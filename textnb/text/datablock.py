@@ -14,8 +14,8 @@ import copy,os,re,warnings
 from pathlib import Path
 import numpy as np, pandas as pd
 from fastcore.basics import patch
-from .transform import Vocab
-from .corpus import TokenStore
+from .vocab import Vocab
+from .store import TokenStore
 from ..train import BCEWithLogitsFlat, CrossEntropyFlat, MSELossFlat
 from .loaders import peek_rng
 from .texts import *

@@ -13,7 +13,7 @@ __all__ = ['as_store', 'peek_seed', 'peek_rng', 'epoch_rng', 'LanguageModelPreLo
 import numpy as np, torch
 from fastcore.basics import patch
 from ..base import default_device, preserve_rng, to_device
-from .corpus import TokenStore
+from .store import TokenStore
 
 # %% ../../nbs/01_text/05_loaders.ipynb #67d36b21
 def as_store(

@@ -14,8 +14,11 @@ import copy,difflib,errno,os,re,zlib
 from pathlib import Path
 import numpy as np, pandas as pd
 from fastcore.basics import patch
-from .transform import BaseTokenizer, Tokenizer, Vocab, join_texts
-from .corpus import TokenStore, build_store, encode_texts
+from .tokenizers import BaseTokenizer
+from .pipeline import Tokenizer, join_texts
+from .vocab import Vocab
+from .store import TokenStore
+from .corpus import build_store, encode_texts
 
 # %% ../../nbs/01_text/03_texts.ipynb #65f3884e
 def open_text(
@@ -335,7 +338,7 @@ def train_subwords(
     **kwargs, # for `SubwordTokenizer.train`
 )->tuple: # a `Tokenizer` and its `Vocab`
     "Learn sub-words from `texts`"
-    from textnb.text.transform import SubwordTokenizer
+    from textnb.text.subwords import SubwordTokenizer
     tok = SubwordTokenizer.train(texts, pre_rules=pre_rules, post_rules=post_rules, **kwargs)
     return Tokenizer(tok, lang, pre_rules, post_rules),Vocab(tok.itos)
 
