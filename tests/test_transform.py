@@ -78,6 +78,15 @@ def test_fast_rules_equal_slow_rules(t):
 @given(st.lists(st.sampled_from(['ha ', 'haa ', 'hb ', 'ha-', 'ha, ', 'ha', '. . ', 'x ', '\n']), min_size=60, max_size=200).map(''.join))
 def test_fast_rules_equal_slow_rules_in_long_texts(t): assert replace_wrep(t)==slow_wrep(t)
 
+@settings(max_examples=300, deadline=None)
+@given(any_text)
+def test_the_steps_of_a_rule_are_the_rule(t):
+    "What `spans` follows is what the quick rule does"
+    for rule in defaults.text_pre_rules:
+        slow = t
+        for step in rule.steps: slow = step(slow)
+        assert slow==rule(t), rule
+
 tokenizers = {o.__name__:Tokenizer(o) for o in (BaseTokenizer,WordTokenizer)}
 
 @settings(max_examples=300, deadline=None)

@@ -71,7 +71,8 @@ class _Gathered:
     def add(self, worker, ids, lengths, new):
         "Add the result of a share, by `worker` or, if that is None, by this process"
         if worker is not None and isinstance(self.stoi, GrowingNumbers): ids = self._table(worker, new)[ids]
-        if len(self.counts)<len(self.stoi): self.counts = np.concatenate([self.counts, np.zeros(len(self.stoi), np.int64)])
+        if len(self.counts)<len(self.stoi):
+            self.counts = np.concatenate([self.counts, np.zeros(len(self.stoi), np.int64)])
         self.counts += np.bincount(ids, minlength=len(self.counts))
         self.ids.add(ids)
         self.lengths.append(lengths)
@@ -230,7 +231,7 @@ def _to_cache(folder, store, vocab):
         store.write(d)
         vocab.save(d/'vocab.json')
 
-# %% ../../nbs/01_text/07a_corpus.ipynb #1c3c4779
+# %% ../../nbs/01_text/07a_corpus.ipynb #c0bf4905
 def _check_texts(texts):
     "Raise a TypeError if `texts` are a table or one string"
     if type(texts).__name__=='DataFrame':
@@ -238,10 +239,11 @@ def _check_texts(texts):
             "or several, as in zip(df['title'], df['text'])")
     if isinstance(texts, (str, bytes)): raise TypeError('One string is not a list of texts: put it in a list')
 
+# %% ../../nbs/01_text/07a_corpus.ipynb #1c3c4779
 def build_store(
     texts, # documents: any iterable of strings, or of tuples of columns
     tokenizer:Tokenizer=None, # what makes tokens, `Tokenizer()` if None
-    vocab:Vocab=None, # the vocabulary; if None, that of the tokenizer if it was trained with one, or one made of the texts
+    vocab:Vocab=None, # the vocabulary; if None, that of the tokenizer if it has one, or one made of the texts
     max_vocab:int=60000, # keep at most so many tokens
     min_freq:int=2, # keep only tokens that occur at least so often
     mark_fields:bool=False, # put `xxfld i` before column i?

@@ -100,8 +100,9 @@ def piece_tokens(self:Tokenizer,
     c:str, # a piece between two spaces of a prepared text
 )->list: # its final tokens
     "The tokens of `c`, cut and gone through the post rules"
-    if not getattr(self.tok, 'rules_first', False): return self.finish(self.tok.chunk(c))
-    return [o for word in self.finish(c.split()) for o in self.tok.chunk(word)]
+    tok = self.tok
+    if not tok.rules_first: return self.finish(tok.chunk(c))
+    return [o for word in self.finish(c.split()) for o in tok.chunk(word)]
 
 # %% ../../nbs/01_text/03_pipeline.ipynb #530d93bd
 @patch(as_prop=True)
@@ -125,7 +126,8 @@ def process_text(self:Tokenizer,
     "Tokens of the text `t`, by rules and tokenizer"
     t = self.prepare(t)
     if tok is not None: return self.finish(tok.tokenizer(t))
-    if self.pieces is not None: return list(chain.from_iterable(map(self.pieces.__getitem__, t.split(' '))))
+    pieces = self.pieces
+    if pieces is not None: return list(chain.from_iterable(map(pieces.__getitem__, t.split(' '))))
     if getattr(self.tok, 'rules_first', False): return self.tok.tokenizer(' '.join(self.finish(t.split())))
     return self.finish(self.tok.tokenizer(t))
 

@@ -37,17 +37,19 @@ def _as_text(
     t, # anything but a text
 )->str: # the digits of a number
     "A text for `t`; raises an error that names the cure where `t` is missing, bytes or a collection"
-    if isinstance(t, (bytes, bytearray)): raise TypeError("A text is bytes: decode it first, as in text.decode('utf-8')")
+    if isinstance(t, (bytes, bytearray)):
+        raise TypeError("A text is bytes: decode it first, as in text.decode('utf-8')")
     if isinstance(t, (list, tuple, dict, set, np.ndarray)):
         raise TypeError(f"A text is a {type(t).__name__} ({str(t)[:40]}): give one text, as a str")
     if t is None or str(t) in ('nan', '<NA>', 'NaT'):
-        raise ValueError(f"A text is missing ({t!r}): drop such rows with df.dropna(), or fill them with df.fillna('')")
+        cure = "drop such rows with df.dropna(), or fill them with df.fillna('')"
+        raise ValueError(f'A text is missing ({t!r}): {cure}')
     return str(t)
 
 def clean_text(
     t, # a text, or a number, which stands for its digits
 )->str: # a text that any file can hold, as long as `t`
-    "`t` with spaces for control characters and `\ufffd` for lone surrogates; raises an error if it is missing or no text"
+    "`t` with spaces for control characters and `\ufffd` for lone surrogates; raises an error if it is no text"
     if not isinstance(t, str): t = _as_text(t)
     if not _unreadable.search(t): return t
     return _unreadable.sub(lambda m: ' ' if m[0]<'\x80' else '\ufffd', t)
@@ -112,7 +114,8 @@ _entity = Replace(r'&?#(39|146|36);|(?:&|\b)(amp|nbsp|quot);', lambda m: _entiti
 _leftovers = [('\\', '\\n', '\n'), ('<', '<br />', '\n'), ('\\', '\\"', '"'), ('<', '<unk>', UNK),
     ('@', ' @.@ ', '.'), ('@', ' @-@ ', '-'), ('@', ' @,@ ', ','), ('\\', '\\', ' \\ ')]
 _unescape = Replace(r'&(#[0-9]+;?|#[xX][0-9a-fA-F]+;?|[^\t\n\f <&#;]{1,32};?)', lambda m: html.unescape(m[0]))
-_html_steps = (_entity, *[Replace(re.escape(old), new) for _,old,new in _leftovers], _unescape, *rm_useless_spaces.steps)
+_literal = [Replace(re.escape(old), new) for _,old,new in _leftovers]
+_html_steps = (_entity, *_literal, _unescape, *rm_useless_spaces.steps)
 
 def _may_have_entity(t): return ';' in t and any(o in t for o in ('&', '#', 'amp;', 'nbsp;', 'quot;'))
 

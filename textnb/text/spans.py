@@ -124,7 +124,7 @@ def _through_rules(
     return toks, spans
 
 # %% ../../nbs/01_text/18_spans.ipynb #bbdee9e5
-def _pieces(
+def _spans_of_pieces(
     word:str, # a word as it was before it was cut
     spans:list, # a span for each of its characters
     toks:list, # the pieces it was cut into
@@ -156,7 +156,7 @@ def _by_word(t, tok):
         for o,is_word in zip(*done):
             parts = tok.tok.chunk(o)
             toks += parts
-            if is_word and len(o)==len(letters): spans += _pieces(o, letters, parts)
+            if is_word and len(o)==len(letters): spans += _spans_of_pieces(o, letters, parts)
             else: spans += [merge_spans(letters) if is_word else None]*len(parts)
     return toks, spans
 
@@ -248,6 +248,10 @@ def word_groups(
 _ends = set('.!?…。！？\n')|{'...','....'}
 _closing = set('"\'”’»)]')
 
+def _at_end(t, s, at):
+    "Does the token `t` with the span `s` end a sentence, or close one that ended at `at`?"
+    return t in _ends or (t in _closing and s is not None and s[0]==at)
+
 def sentence_groups(
     tokens:list, # the tokens of a text
     spans:list, # their spans
@@ -260,13 +264,12 @@ def sentence_groups(
     ended = False # has a mark come that ends the sentence?
     at = None # where the last token ended
     for i,(t,s) in enumerate(zip(tokens, spans)):
-        ends = t in _ends
-        behind = ends or (t in _closing and s is not None and s[0]==at) # does it belong to the marks at the end?
-        enough = ended and len(cur)>=min_len and not behind
+        mark = _at_end(t, s, at)
+        enough = ended and len(cur)>=min_len and not mark
         if cur and (enough or len(cur)>=max_len):
             res.append(cur)
             cur,ended = [],False
         cur.append(i)
-        ended = ends or (ended and behind)
+        ended = t in _ends or (ended and mark)
         if s is not None: at = s[1]
     return res+[cur] if cur else res

@@ -111,18 +111,20 @@ def open(cls:TokenStore,
     folder, # a folder written by `save`
     mmap:bool=True, # leave the ids on disk and read what is used?
 )->TokenStore: # the store
-    "Open the store in `folder`; raises a FileNotFoundError if there is none, a ValueError if it is damaged or too old"
+    "Open the store in `folder`; raises a FileNotFoundError if there is none, a ValueError if it is damaged or old"
     folder = Path(folder)
     again = 'build it again'
     if not (folder/'store.json').exists():
         raise FileNotFoundError(f'There is no token store in {folder}: build one with `build_store`')
     d = load_json(folder/'store.json')
     if d.get('format')!=store_format:
-        raise ValueError(f'The store in {folder} has format {d.get("format")}, only {store_format} can be read: {again}')
+        raise ValueError(f'The store in {folder} has format {d.get("format")}, '
+            f'only {store_format} can be read: {again}')
     try:
         ids = np.load(folder/'ids.npy', mmap_mode='r' if mmap and d['n_tokens'] else None)
         offsets = np.load(folder/'offsets.npy')
-    except (ValueError, OSError, EOFError) as e: raise ValueError(f'The store in {folder} is damaged ({e}): {again}') from e
+    except (ValueError, OSError, EOFError) as e:
+        raise ValueError(f'The store in {folder} is damaged ({e}): {again}') from e
     if (len(offsets)-1, len(ids))!=(d['n_docs'], d['n_tokens']):
         raise ValueError(f'The store in {folder} is damaged, its arrays are not as long as they were: {again}')
     return cls(ids, offsets)

@@ -112,6 +112,7 @@ def _train_sentencepiece(
         minloglevel=2)
     return file.getvalue()
 
+# %% ../../nbs/01_text/04_subwords.ipynb #bd4afeec
 def _train_tokenizers(
     texts:list, # what to learn from
     size:int, # number of parts

@@ -90,7 +90,8 @@ Mr. Mrs. Ms. Ph.D. Prof. Rep. Rev. Sen. St.
 Ala. Ariz. Ark. Calif. Colo. Conn. Del. Fla. Ga. Ia. Id. Ill. Ind. Kan. Ky. La. Md. Mass. Mich. Minn. Miss.
 N.C. N.D. N.H. N.J. N.M. N.Y. Neb. Nev. Okla. Ore. Pa. S.C. Tenn. Va. Wash. Wis.
 Jan. Feb. Mar. Apr. Jun. Jul. Aug. Sep. Sept. Oct. Nov. Dec. C++
-'' 's 'S ’s ’S 'em 'll 'Cause 'cause 'bout 'nuff o'clock ma'am ol' nothin' somethin' doin' goin' havin' lovin' and/or w/o
+'' 's 'S ’s ’S 'em 'll 'Cause 'cause 'bout 'nuff o'clock ma'am ol'
+nothin' somethin' doin' goin' havin' lovin' and/or w/o
 O_O o_O O_o o_o O.O o.O O.o o.o ^_^ -_- <3 xD XD :/ =/ :O :o :3 :* ;* :] ;] :[ =] =[ :} :{ >:(
 """
 _endings = {

@@ -58,7 +58,7 @@ def textify(self:Vocab,
     return toks if sep is None else sep.join(toks)
 
 # %% ../../nbs/01_text/05_vocab.ipynb #47573b0a
-def _count(
+def _count_tokens(
     tokens, # lists of tokens
 )->Counter: # how often each token occurs
     "Count the tokens of all texts; raises a TypeError where a text was not cut"
@@ -77,7 +77,7 @@ def create(cls:Vocab,
     min_freq:int=2, # keep only tokens that occur at least so often
 )->Vocab: # the special tokens, then the others by frequency
     "A vocabulary of the most frequent of `tokens`"
-    freq = tokens if isinstance(tokens, Mapping) else _count(tokens)
+    freq = tokens if isinstance(tokens, Mapping) else _count_tokens(tokens)
     special = defaults.text_spec_tok
     often = [(o,n) for o,n in freq.items() if n>=min_freq]
     often.sort(key=lambda o: o[1], reverse=True) # equally frequent ones stay in the order in which they were seen

@@ -121,9 +121,9 @@ def _work(
 ):
     "The life of a worker"
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _answer(conn, Encoder(*args))
+    _serve(conn, Encoder(*args))
 
-def _answer(conn, encoder):
+def _serve(conn, encoder):
     "Answer each share that comes by its result, or by the error of a document"
     try:
         while True:
@@ -141,13 +141,14 @@ def _no_main():
     try: yield
     finally: sys.modules['__main__'] = main
 
-# %% ../../nbs/01_text/07_workers.ipynb #5127b4c9
+# %% ../../nbs/01_text/07_workers.ipynb #fac0a65e
 def _warn_alone(
     e:Exception, # why
 ):
     "Say that the work goes on without workers"
     warnings.warn(f'Worker processes cannot be used ({type(e).__name__}: {e}), going on in one process', stacklevel=2)
 
+# %% ../../nbs/01_text/07_workers.ipynb #5127b4c9
 class _Workers:
     "Processes with a connection to each"
     def __init__(self, n, context, args):

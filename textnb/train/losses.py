@@ -200,3 +200,8 @@ def item_losses(
         finally: loss_func.reduction = old
     else: res = loss_func(pred, targ, reduction='none')
     return res.reshape(targ.shape[0], -1).mean(1)
+
+# %% ../../nbs/02_train/01_losses.ipynb #57dc2a34
+from ..text import loss_of_kind
+
+loss_of_kind.update(category=CrossEntropyFlat(), lm=CrossEntropyFlat(), multi=BCEWithLogitsFlat(), float=MSELossFlat())
