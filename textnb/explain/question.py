@@ -14,7 +14,7 @@ from fastcore.basics import patch
 
 from ..base import did_you_mean, listed, nearest
 from ..learn import encoder_of, eval_mode, is_classifier
-from ..learn.learner import _pad_ids
+from ..learn import pad_ids
 from ..text import sentence_groups, token_spans, word_groups
 
 # %% ../../nbs/06_explain/03_question.ipynb #9290f01e
@@ -204,7 +204,7 @@ def _run_ids(self:Question, arrs):
     "Scores of some arrays of ids, in one batch"
     data = self.learn.data
     device = next(self.model.parameters()).device
-    if not self.is_lm: return self.model(_pad_ids(arrs, data.pad_idx).to(device))[0]
+    if not self.is_lm: return self.model(pad_ids(arrs, data.pad_idx).to(device))[0]
     nothing = np.array([data.vocab.stoi.get('xxbos', 0)])
     arrs = [a if len(a) else nothing for a in arrs]
     lens = torch.tensor([len(a) for a in arrs])

@@ -14,7 +14,7 @@ import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 
 from .question import check_finite
-from ..write.generate import LanguageLearner
+from ..learn import LanguageLearner
 from ..learn import eval_mode
 from .shading import figure_html, shaded_text
 from ..text import token_spans, UNK

@@ -13,7 +13,7 @@ import torch
 from fastcore.basics import patch
 
 from ..base import seeded
-from ..write import banned_ids, draw, next_probs, next_step, prompt_ids, read_prompt, written
+from ..write import banned_ids, continued_text, draw_ids, next_probs, next_step, prompt_ids, read_prompt
 from ..learn import eval_mode
 from .frame import *
 from ..base import esc
@@ -69,7 +69,7 @@ def draw_word(
 )->int: # id of a word
     "The word that `seed` draws at this place"
     g = seeded(state['seed']*1_000_003 + len(state['text']) + len(state['tail'])).torch
-    return int(draw(weigh(state), torch.rand((), generator=g, dtype=torch.double)))
+    return int(draw_ids(weigh(state), torch.rand((), generator=g, dtype=torch.double)))
 
 # %% ../../nbs/07_panels/07_writing.ipynb #d0767d9c
 def _step_in_time(state, a, b):
@@ -178,7 +178,7 @@ class WritingPanel(Panel):
     ):
         if not learn.data.is_lm: raise TypeError('this panel is for language models: for a classifier there is the AttentionPanel')
         self.learn = learn
-        self.reduce = lambda state, event: reduce_writing(state, event, lambda text, ids: written(learn, text, ids))
+        self.reduce = lambda state, event: reduce_writing(state, event, lambda text, ids: continued_text(learn, text, ids))
         state = dict(text=text, tail=[], **FILTERS, seed=seed, n=n, shade=shade, numbers=False, word='', place='', past=(), future=(), logits=None, record=None)
         state |= dict(banned=banned_ids(learn.data.vocab), itos=learn.data.vocab.itos, backwards=learn.data.backwards)
         super().__init__(self.reduce(state, ('shade',shade)))
