@@ -6,7 +6,8 @@ Docs: https://textnb.github.io/textnb/toys.html.md"""
 
 # %% auto #0
 __all__ = ['FILLERS', 'one_word_reviews', 'one_word_data', 'mislabelled_data', 'one_word_classifier', 'not_data',
-           'agreement_data', 'ToyDL', 'toy_data', 'toy_model', 'ToyLM', 'ToyStream', 'toy_stream', 'tour_pieces']
+           'agreement_data', 'ToyDL', 'toy_data', 'toy_model', 'ToyLM', 'ToyStream', 'toy_stream', 'film_reviews',
+           'film_classifier', 'numbers_lm', 'tour_pieces']
 
 # %% ../nbs/00a_toys.ipynb #e5caa0fe
 import ast, json, tempfile
@@ -17,9 +18,9 @@ import numpy as np, pandas as pd, torch
 from torch import nn
 
 from .base import preserve_rng, set_seed
-from .learn import text_classifier_learner
+from .learn import language_model_learner, text_classifier_learner
 from .models import AWD_LSTM
-from .text import TextClasDataBunch, TextLMDataBunch
+from .text import TextClasDataBunch, TextLMDataBunch, human_numbers
 from .train import CrossEntropyFlat
 
 # %% ../nbs/00a_toys.ipynb #3fb3328b
@@ -207,6 +208,60 @@ def toy_stream(
     return SimpleNamespace(
         train_dl=ToyStream(), valid_dl=ToyStream(n=160, seed=1), loss_func=CrossEntropyFlat(),
         device=torch.device('cpu'), path=Path(path))
+
+# %% ../nbs/00a_toys.ipynb #28b52fab
+def film_reviews(
+    n:int=120, # how many; every second one is good
+    seed:int=0, # of the words drawn
+    negated:float=0., # share of the texts that turn their word with a *not*
+)->pd.DataFrame: # columns `label` ('neg' or 'pos') and `text`
+    "Short reviews of films in which one word decides"
+    rng = np.random.default_rng(seed)
+    words = 'the film was a story of two people in one long night with music'.split()
+    judging = dict(pos=['great','lovely','fine'], neg=['awful','dull','poor'])
+    rows = []
+    for i in range(n):
+        label = 'pos' if i%2 else 'neg'
+        other = 'neg' if i%2 else 'pos'
+        text = list(rng.choice(words, rng.integers(3, 12)))
+        turned = negated>0 and rng.random()<negated
+        at = rng.integers(len(text))
+        word = rng.choice(judging[other if turned else label])
+        text.insert(at, f'not {word}' if turned else word)
+        rows.append(dict(label=label, text=' '.join(text)+'.'))
+    return pd.DataFrame(rows)
+
+# %% ../nbs/00a_toys.ipynb #f871a048
+def film_classifier(
+    epochs:int=6, # 0: not trained
+    **kwargs, # for `TextClasDataBunch.from_df`
+): # an `RNNLearner`
+    "A small classifier of `film_reviews`, trained on 90 of them"
+    df = film_reviews()
+    data = TextClasDataBunch.from_df(tempfile.mkdtemp(), df[:90], df[90:], text_cols='text', label_cols='label',
+        min_freq=1, bs=8, seed=0, **kwargs)
+    set_seed(0)
+    config = dict(emb_sz=24, n_hid=32, n_layers=2)
+    learn = text_classifier_learner(data, AWD_LSTM, config=config, drop_mult=.1, pretrained=False, silent=True)
+    if epochs: learn.fit_one_cycle(epochs, 2e-2)
+    return learn
+
+# %% ../nbs/00a_toys.ipynb #fe74b3b6
+def numbers_lm(
+    backwards:bool=False, # read, and write, from right to left?
+    epochs:int=3, # 0: not trained
+): # a `LanguageLearner`
+    "A small language model of numbers in English words"
+    nums = human_numbers()
+    train,valid = [', '.join(nums.text[nums.is_valid==v].str.strip()[:n]) for v,n in ((False,5000), (True,300))]
+    data = TextLMDataBunch.from_df(tempfile.mkdtemp(), pd.DataFrame(dict(label=[0], text=[train])),
+        pd.DataFrame(dict(label=[0], text=[valid])), bs=32, bptt=30, min_freq=1, text_cols='text', label_cols='label',
+        backwards=backwards, seed=0)
+    set_seed(0)
+    config = dict(emb_sz=64, n_hid=64, n_layers=1)
+    learn = language_model_learner(data, AWD_LSTM, config=config, drop_mult=.1, pretrained=False, silent=True)
+    if epochs: learn.fit_one_cycle(epochs, 2e-2)
+    return learn
 
 # %% ../nbs/00a_toys.ipynb #f08a1158
 def tour_pieces(
