@@ -52,7 +52,7 @@ def with_rules(
     view.__dict__.update(stabiliser=eps, to_weights=to_weights, given=[])
     return view
 
-# %% ../../nbs/06_explain/09_attention_relevance.ipynb #117e96a6
+# %% ../../nbs/06_explain/09_attention_relevance.ipynb #13c93948
 def _damped(z, eps): return hand_back(z, damp(z.detach(), eps)) if eps else z
 
 @_rule_for(nn.Linear, WideLinear)

@@ -234,7 +234,7 @@ def why_slow(
     if learn.data.backwards: return 'this model reads backward: a word at the end changes all that it has read'
     return cannot_unroll(learn.model)
 
-# %% ../../nbs/06_explain/10_live.ipynb #f0032476
+# %% ../../nbs/06_explain/10_live.ipynb #8e1bedba
 @dataclass
 class LiveRecord:
     "What a text tells at one moment"

@@ -83,7 +83,7 @@ def rows_before(
 
 def _full(w): return w.detach().to(torch.promote_types(w.dtype, torch.float32))
 
-# %% ../../nbs/06_explain/08_relevance.ipynb #ad3dde04
+# %% ../../nbs/06_explain/08_relevance.ipynb #16944933
 class LSTMSteps(Steps):
     "The weights of an LSTM layer, made ready for reading on and for the way back"
     def __init__(self,
@@ -242,7 +242,7 @@ def read(self:QRNNSteps,
     trace.put(start, x=x, h=o*c, c=c, u=u, keep=1-f, let_in=f*ratio(u.tanh(), u), let_out=o)
     return trace.h[start:end]
 
-# %% ../../nbs/06_explain/08_relevance.ipynb #64207c64
+# %% ../../nbs/06_explain/08_relevance.ipynb #1727d605
 @patch
 def _to_candidates(self:QRNNSteps, trace, g_out, eps):
     "Relevance per unit of the candidates (steps, n)"
