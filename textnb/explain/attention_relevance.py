@@ -151,6 +151,7 @@ def _brought_in(grads, values):
     "Gradient x value of all `values` together"
     return sum(float((g*value).sum()) for g,value in zip(grads, values) if g is not None)
 
+# %% ../../nbs/06_explain/09_attention_relevance.ipynb #625e0479
 def attention_lrp(
     model:nn.Module, # classifier or language model with a Transformer or a Transformer-XL
     ids, # ids of one text

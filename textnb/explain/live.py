@@ -158,6 +158,7 @@ def _common_prefix(a, b):
         if x!=y: return n
     return min(len(a), len(b))
 
+# %% ../../nbs/06_explain/10_live.ipynb #000fbf8f
 class Reader:
     "An unrolled model with the states of the text it read last"
     def __init__(self,

@@ -199,6 +199,7 @@ def _chunks(lens, max_tokens):
         yield slice(i, i+n)
         i += n
 
+# %% ../../nbs/06_explain/03_question.ipynb #a2cf04b6
 @patch
 def _run_ids(self:Question, arrs):
     "Scores of some arrays of ids, in one batch"

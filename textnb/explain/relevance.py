@@ -154,6 +154,7 @@ def complete(self:LSTMSteps,
         c = torch.addcmul(new_t, f_t, c, out=c_t)
     self._keep(trace, start, i, f, u, o)
 
+# %% ../../nbs/06_explain/08_relevance.ipynb #850d8693
 @patch
 def read(self:LSTMSteps,
     trace:Trace, # is written from row `start` on
@@ -279,6 +280,7 @@ def _fold(lin, norm):
     scale,shift = scale_shift(norm)
     return _full(weight*scale), _full(bias+weight@shift)
 
+# %% ../../nbs/06_explain/08_relevance.ipynb #d99bc862
 def fold_head(
     layers:nn.Sequential, # batch norms, dropouts, linear layers and ReLUs
 )->list: # (weight, bias, does a ReLU follow?) for each linear layer
@@ -344,6 +346,7 @@ def relevance(self:Head,
         g = g@weight
     return self._unpool(x, g), scores.detach()
 
+# %% ../../nbs/06_explain/08_relevance.ipynb #1d3d9adb
 @patch
 def _unpool(self:Head, x, g):
     "Relevance per unit of the states `x`, from that of what was pooled"
