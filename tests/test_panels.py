@@ -20,7 +20,7 @@ from textnb.base import set_seed
 from textnb.text import TextClasDataBunch, TextLMDataBunch
 from textnb.learn import language_model_learner, text_classifier_learner
 from textnb.models import AWD_LSTM
-from textnb.panels import (frame, MAPS, AttentionPanel, reduce_attention, Panel, open_panel, page_files, set_key,
+from textnb.panels import (panel as frame, MAPS, AttentionPanel, reduce_attention, Panel, open_panel, page_files, set_key,
     shading, sparkline, text_pieces, MethodBench, ordered, rank_matrix)
 from textnb.explain.shading import _luminance
 

@@ -8,7 +8,7 @@ import pytest
 
 from textnb.all import *
 from textnb.explain import TextClassificationInterpretation
-from textnb.panels import (frame, MAPS, AttentionPanel, BeamPanel, CleaningDesk, EditPanel, HeadsPanel, MethodBench,
+from textnb.panels import (panel as frame, MAPS, AttentionPanel, BeamPanel, CleaningDesk, EditPanel, HeadsPanel, MethodBench,
     TopLossPanel, UnitPanel, WritingPanel)
 
 TEXT = 'two people in one awful night, a great film'

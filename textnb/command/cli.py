@@ -631,7 +631,7 @@ def _panel_source(args):
     if args.panel not in _tables:
         if args.data: raise CLIError(f"--data is for the panels {' and '.join(_tables)}; {args.panel} shows one text (--text)")
         more = ''.join(f', {k}={v!r}' for k,v in dict(text=args.text, lm=_lm_file(args)).items() if v)
-        return f'from textnb.panels.frame import open_panel\nopen_panel({args.panel!r}, {model!r}{more})'
+        return f'from textnb.panels import open_panel\nopen_panel({args.panel!r}, {model!r}{more})'
     if not args.data: raise CLIError(f'the panel {args.panel} shows a labelled table; name it with --data FILE')
     df,data = read_table(args.data),str(Path(args.data).resolve())
     cols = pick_col(df, args.text_col, _text_names, '--text-col'),pick_col(df, args.label_col, _label_names, '--label-col')

@@ -10,8 +10,8 @@ __all__ = []
 # %% ../../nbs/07_panels/index.ipynb #813168cf
 import inspect
 
-from .frame import *
-from .tokens import *
+from .panel import *
+from .keyboard import *
 from .attention import *
 from .top_losses import *
 from .cleaning import *
