@@ -47,7 +47,8 @@ from .explain.surprisals import *
 from .explain.memory import MemoryView,memory_view
 from .explain.edits import edits_frame,flip_class,hotflip,lm_words,propose
 from .explain.interpret import *
-from .panels.panel import Panel,open_panel
+from .panels.panel import Panel
+from .panels.pages import open_panel
 from .panels.attention import AttentionPanel
 from .panels.methods import MethodBench
 from .panels.top_losses import TopLossPanel

@@ -10,8 +10,10 @@ __all__ = []
 # %% ../../nbs/07_panels/index.ipynb #813168cf
 import inspect
 
-from .panel import *
+from .drawing import *
+from .state import *
 from .keyboard import *
+from .panel import *
 from .attention import *
 from .top_losses import *
 from .cleaning import *
@@ -21,6 +23,7 @@ from .beams import *
 from .units import *
 from .heads import *
 from .edits import *
+from .pages import *
 
 # %% ../../nbs/07_panels/index.ipynb #05c5d481
 __all__ = [name for name, value in globals().items() if name[0]!='_' and not inspect.ismodule(value)]

@@ -15,6 +15,8 @@ from fastcore.basics import patch
 
 from ..explain import (attribute, attribution_methods, baselines, class_names, method_named, methods_of,
     targets, class_probs, pieces, remove, LiveText, shaded_latex, shaded_png)
+from .drawing import *
+from .state import *
 from .panel import *
 from ..base import esc
 

@@ -13,6 +13,8 @@ import math
 from fastcore.basics import patch
 
 from ..write import BeamTree
+from .drawing import *
+from .state import *
 from .panel import *
 from ..base import esc
 

@@ -19,6 +19,8 @@ from ..explain import methods_of, TextClassificationInterpretation, label_qualit
 from ..base.core import _sync_dir
 from ..base import esc
 from ..text import read_table
+from .drawing import *
+from .state import *
 from .panel import *
 from .top_losses import *
 from .top_losses import _check_size, _SHOW

@@ -15,6 +15,8 @@ from fastcore.basics import patch
 
 from ..explain import class_names, NO_LM, open_lm, places, propose
 from ..explain.attribution import _class_number
+from .drawing import *
+from .state import *
 from .panel import *
 from ..base import esc
 from ..text import UNK

@@ -15,6 +15,8 @@ import numpy as np, torch
 from fastcore.basics import patch
 
 from ..learn import encoder_of, eval_mode
+from .drawing import *
+from .state import *
 from .panel import *
 from ..base import esc
 from ..explain import rollout

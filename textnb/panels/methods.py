@@ -14,6 +14,8 @@ from fastcore.basics import patch
 
 from ..explain import (attribute, class_names, long_text, method_named, methods_of, CAVEAT, faithfulness,
     kendall, metrics, removals, spearman, shade)
+from .drawing import *
+from .state import *
 from .panel import *
 from ..base import esc
 

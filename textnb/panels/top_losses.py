@@ -17,6 +17,8 @@ from fastcore.basics import patch
 from ..explain import methods_of
 from ..base import esc
 from ..explain import mistakes
+from .drawing import *
+from .state import *
 from .panel import *
 
 # %% ../../nbs/07_panels/06_top_losses.ipynb #d4053c9d

@@ -16,6 +16,8 @@ from fastcore.basics import patch
 
 from ..learn import encoder_of, eval_mode
 from ..models import AWD_LSTM
+from .drawing import *
+from .state import *
 from .panel import *
 from ..base import esc
 from ..text import token_spans

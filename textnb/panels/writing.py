@@ -15,6 +15,8 @@ from fastcore.basics import patch
 from ..base import seeded
 from ..write import banned_ids, draw, next_probs, next_step, prompt_ids, read_prompt, written
 from ..learn import eval_mode
+from .drawing import *
+from .state import *
 from .panel import *
 from ..base import esc
 from ..explain import surprisal
