@@ -107,6 +107,7 @@ def test_killed(tmp_path):
     frame().to_csv(tmp_path/'d.csv')
     code = f'''
 import os, sys
+from textnb.panels import CleaningDesk
 desk = CleaningDesk.from_csv({str(tmp_path/"d.csv")!r})
 for i in range(10**6):
     desk.note(i%40, f"n{{i}}")
