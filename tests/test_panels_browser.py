@@ -15,12 +15,14 @@ from textnb.base import set_seed
 from textnb.text import TextClasDataBunch
 from textnb.learn import load_learner, text_classifier_learner
 from textnb.models import AWD_LSTM
-from textnb.panels import AttentionPanel, MethodBench
+from textnb.panels import AttentionPanel
 
 expect.set_options(timeout=30_000)
 XSS = '<img src=x onerror=window.pwned=1>'
 SRC = '''
 from IPython.display import display
+from textnb.learn import load_learner
+from textnb.panels import AttentionPanel, MethodBench
 learn = load_learner({path!r})
 class Fragile(AttentionPanel):
     def work(self, state):

@@ -6,7 +6,7 @@ import pytest
 from panel_browser import serious
 from playwright.sync_api import expect
 
-from textnb.panels import apply_edits, TopLossPanel, CleaningDesk
+from textnb.panels import apply_edits
 
 XSS = '<img src=x onerror=window.pwned=1>'
 DATA = '''
@@ -16,6 +16,7 @@ from textnb.base import DatasetType, set_seed
 from textnb.text import TextClasDataBunch
 from textnb.explain import TextClassificationInterpretation
 from textnb.learn import text_classifier_learner
+from textnb.panels import CleaningDesk, TopLossPanel
 from textnb.models import AWD_LSTM
 r = np.random.default_rng(0)
 words = 'the film was a story of two people in one long night great awful'.split()

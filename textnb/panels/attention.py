@@ -114,7 +114,7 @@ def score_table(
 )->str: # HTML
     "Its pieces, their places in the text, and their scores, as a table"
     rows = [[i+1, t, f'{s[0]}–{s[1]}' if s else '', float(x), float(r)] for i,(t,s,x,r) in enumerate(zip(a.tokens, a.spans, a.scores, a.scaled))]
-    return table(['#','piece','place','score','scaled'], rows, 'Scores, piece by piece')
+    return panel_table(['#','piece','place','score','scaled'], rows, 'Scores, piece by piece')
 
 # %% ../../nbs/07_panels/05_attention.ipynb #9a7b7e7d
 def _without(state, a):

@@ -97,10 +97,10 @@ def render_beams(
     if tree is None: return ''
     note = 'Full colour: the best path. Light: kept. Dashed: pruned, with the reason. ◆ the greedy choice, ● a drawn text. Each word with its probability after its parent.'
     rows = [[i+1, b.text, float(b.logp), float(b.score)] for i,b in enumerate(tree.beams)]
-    res = f'{tree_svg(state)}<p class="tnb-note">{note}</p>{table(["#","path","log-probability","score"], rows, "What the search found")}'
+    res = f'{tree_svg(state)}<p class="tnb-note">{note}</p>{panel_table(["#","path","log-probability","score"], rows, "What the search found")}'
     if not state['numbers']: return res
     every = [[n.level, ' '.join(o.token for o in tree.path(n)), float(n.token_logp), float(n.logp), tree.why(n)] for n in tree.nodes]
-    return res+table(['level','path','word','path so far','why'], every, 'Every word that was looked at')
+    return res+panel_table(['level','path','word','path so far','why'], every, 'Every word that was looked at')
 
 # %% ../../nbs/07_panels/10_beams.ipynb #df271d5c
 def reduce_beams(

@@ -176,7 +176,7 @@ def edits_path(
     rows = [[i, _label(said, 60) if i else 'the first text', ps[i], '' if not i else f'{ps[i]-ps[i-1]:+.3f}', when(i)] for i,(_,said) in enumerate(steps)][first:first+most]
     label = f'Probability of {state["explained"]} after each edit'
     curve = f'<div>{sparkline(ps[:at+1], label, mark=.5)}</div>' if at else ''
-    return f'<h4>Edits</h4><div class="tnb-grid"><div>{table(["#","edit","p","change","state"], rows, label)}</div>{curve}</div>'
+    return f'<h4>Edits</h4><div class="tnb-grid"><div>{panel_table(["#","edit","p","change","state"], rows, label)}</div>{curve}</div>'
 
 # %% ../../nbs/07_panels/13_edits.ipynb #fa94e6c5
 def render_edit(

@@ -99,7 +99,7 @@ def render_heads(
     n = state['n']
     if n: res += f'<p>{chip("to the memory", f"{w[:n].sum():.1%}")}{chip("to the segment", f"{w[n:].sum():.1%}")}</p>'
     res += '<p class="tnb-note">Weights, not explanations: they say where a head looked, and not what that did to the answer.</p>'
-    return res + (table(['#','word','weight','part'], [[i,t,float(x),'memory' if i<n else 'segment'] for i,(t,x) in enumerate(zip(toks, w))], 'Weights of this word') if state['numbers'] else '')
+    return res + (panel_table(['#','word','weight','part'], [[i,t,float(x),'memory' if i<n else 'segment'] for i,(t,x) in enumerate(zip(toks, w))], 'Weights of this word') if state['numbers'] else '')
 
 # %% ../../nbs/07_panels/12_heads.ipynb #e811c304
 def clip_head(

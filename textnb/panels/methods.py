@@ -95,7 +95,7 @@ def _numbers(state):
     rows = ordered(state)
     faith = [[a.method, metrics[s.name][0], float(s.value), float(s.random), float(s.spread), s.verdict] for a,f in rows for s in f.scores.values()]
     toks = [[t, *(float(a.scores[i]) for a,_ in rows)] for i,t in enumerate(rows[0][0].tokens)]
-    return table(['method','number','value','random','± (95 %)','verdict'], faith, 'Faithfulness')+table(['piece', *(a.method for a,_ in rows)], toks, 'Scores of each piece')
+    return panel_table(['method','number','value','random','± (95 %)','verdict'], faith, 'Faithfulness')+panel_table(['piece', *(a.method for a,_ in rows)], toks, 'Scores of each piece')
 
 # %% ../../nbs/07_panels/08_methods.ipynb #9ecaa939
 def render_bench(

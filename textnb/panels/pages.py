@@ -1,4 +1,4 @@
-"""A panel by its name, and a page of its own for it
+"""A panel by its name, and a web page of its own for it
 
 Docs: https://textnb.github.io/textnb/07_panels/pages.html.md"""
 
@@ -11,23 +11,28 @@ __all__ = ['PANELS', 'open_panel', 'page_files', 'page_command']
 import json, os, sys
 from pathlib import Path
 
-from .panel import *
+from ..learn import load_learner
+from .panel import Panel
+from .attention import AttentionPanel
+from .methods import MethodBench
+from .writing import WritingPanel
+from .beams import BeamPanel
+from .units import UnitPanel
+from .heads import HeadsPanel
+from .edits import EditPanel
 
 # %% ../../nbs/07_panels/14_pages.ipynb #d6b35ab6
-PANELS = dict(attention='textnb.panels.attention:AttentionPanel', methods='textnb.panels.methods:MethodBench', writing='textnb.panels.writing:WritingPanel',
-    beams='textnb.panels.beams:BeamPanel', units='textnb.panels.units:UnitPanel', heads='textnb.panels.heads:HeadsPanel', edits='textnb.panels.edits:EditPanel')
+PANELS = dict(attention=AttentionPanel, methods=MethodBench, writing=WritingPanel, beams=BeamPanel,
+    units=UnitPanel, heads=HeadsPanel, edits=EditPanel)
 
 def open_panel(
     name:str, # one of `PANELS`
     model, # a file that `Learner.export` wrote
     **kwargs, # arguments of the panel
 )->Panel: # the panel
-    "The panel called `name` for the learner in the file `model`"
-    from importlib import import_module
-    from textnb.learn import load_learner
+    "The panel called `name` for the learner in the file `model`; raises a ValueError if there is none"
     if name not in PANELS: raise ValueError(f"no panel {name!r}: there are {', '.join(PANELS)}")
-    module,cls = PANELS[name].split(':')
-    return getattr(import_module(module), cls)(load_learner(model), **kwargs)
+    return PANELS[name](load_learner(model), **kwargs)
 
 # %% ../../nbs/07_panels/14_pages.ipynb #80c48db5
 _template = """{%- extends 'voila/templates/lab/index.html.j2' -%}
@@ -47,10 +52,16 @@ def page_files(
 )->dict: # text of each file, by its path
     "What Voila needs to show the panel of `source`: a notebook, and a template that asks no other host for anything"
     cell = dict(cell_type='code', id='panel', metadata={}, source=source, outputs=[], execution_count=None)
-    meta = dict(title=title, kernelspec=dict(name='python3', display_name='Python 3', language='python'))
-    nb = dict(cells=[cell], metadata=meta, nbformat=4, nbformat_minor=5)
+    kernel = dict(name='python3', display_name='Python 3', language='python')
+    nb = dict(cells=[cell], metadata=dict(title=title, kernelspec=kernel), nbformat=4, nbformat_minor=5)
     top = 'share/voila/templates/textnb'
-    return {'panel.ipynb':json.dumps(nb), f'{top}/conf.json':'{"base_template": "lab"}', f'{top}/index.html.j2':_template}
+    return {
+        'panel.ipynb': json.dumps(nb),
+        f'{top}/conf.json': '{"base_template": "lab"}',
+        f'{top}/index.html.j2': _template}
+
+# %% ../../nbs/07_panels/14_pages.ipynb #97633c66
+_extensions = '@jupyter-widgets/jupyterlab-manager', '@voila-dashboards/widgets-manager8', 'anywidget'
 
 def page_command(
     folder, # where the files of `page_files` are
@@ -60,8 +71,11 @@ def page_command(
     one:bool=False, # show the panel at once, and not a list of the notebooks there?
 )->tuple: # command, and the variables of its environment
     "How to start Voila on `folder`, on this machine only"
-    cmd = [sys.executable, '-m', 'voila', str(folder/'panel.ipynb' if one else folder), '--template=textnb', f'--theme={theme}', '--Voila.ip=127.0.0.1']
-    cmd += [f'--VoilaConfiguration.extension_allowlist={o}' for o in ('@jupyter-widgets/jupyterlab-manager','@voila-dashboards/widgets-manager8','anywidget')]
-    cmd += [f'--port={port}', '--Voila.port_retries=0', *([] if browser else ['--no-browser'])]
-    old = os.environ.get('JUPYTER_PATH')
-    return cmd,{**os.environ, 'JUPYTER_PATH':os.pathsep.join([str(Path(folder)/'share'), *([old] if old else [])])}
+    shown = str(folder/'panel.ipynb' if one else folder)
+    cmd = [sys.executable, '-m', 'voila', shown, '--template=textnb', f'--theme={theme}', '--Voila.ip=127.0.0.1']
+    cmd += [f'--VoilaConfiguration.extension_allowlist={o}' for o in _extensions]
+    cmd += [f'--port={port}', '--Voila.port_retries=0']
+    if not browser: cmd.append('--no-browser')
+    paths = [str(Path(folder)/'share')]
+    if os.environ.get('JUPYTER_PATH'): paths.append(os.environ['JUPYTER_PATH'])
+    return cmd,{**os.environ, 'JUPYTER_PATH': os.pathsep.join(paths)}

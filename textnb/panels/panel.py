@@ -1,4 +1,4 @@
-"""What every live panel shares: a pure reducer, a pure renderer, and a thin class that wires them to widgets
+"""A pure reducer, a pure renderer, and a thin class that wires them to widgets
 
 Docs: https://textnb.github.io/textnb/07_panels/panel.html.md"""
 
@@ -12,11 +12,10 @@ import asyncio, inspect, time, traceback
 from pathlib import Path
 from fastcore.basics import patch
 
-from ..base import atomic_write, load_json, save_json
-from ..base import esc
-from .drawing import *
-from .drawing import _bytes
-from .state import *
+from ..base import atomic_write, esc
+from .drawing import STYLE, file_bytes, styled, whole_page
+from .state import read_state, set_key, write_state
+from .keyboard import slider_names
 
 # %% ../../nbs/07_panels/04_panel.ipynb #715a6f1e
 class Panel:
@@ -27,36 +26,54 @@ class Panel:
     wait = .12 # seconds between two updates while someone types, at least
     label_width = '80px' # of the descriptions of the controls
     height = '160px' # least height of the drawing, so that the page does not jump
+    live_choices = False # do the options of the controls follow what `work` finds?
     reduce = staticmethod(set_key)
     render = staticmethod(lambda state: '')
     say = staticmethod(lambda state: '')
     twin = None # how the state is drawn on a page without Python; default `render`
-
-    def __init__(self,
-        state:dict, # the first state
-    ):
-        self.state,self.error,self.seq,self.seconds = dict(state),None,0,0.
-        self._ui,self._controls,self._quiet,self._timer,self._loop,self._next,self._done,self._file = None,{},False,None,None,0.,None,None
-        self.flush()
 
     def work(self, state): return {}
     def controls(self): return []
     def choices(self, state): return {}
     def __repr__(self): return f'{type(self).__name__}: {self.error or self.say(self.state)}'
 
+# %% ../../nbs/07_panels/04_panel.ipynb #82779dcf
+@patch
+def __init__(self:Panel,
+    state:dict, # the first state
+):
+    self.state = dict(state)
+    self.error = None # the exception that is shown
+    self.seq = 0 # events so far
+    self.seconds = 0. # that the last work took
+    self._ui = None # the widgets, once the panel was displayed: `box`, `body` and `status`
+    self._controls = {} # key of the state -> the control that shows it
+    self._quiet = False # do the controls keep their events to themselves?
+    self._timer = None # of the update that waits
+    self._loop = None # the event loop in which it waits
+    self._next = 0. # the earliest time of the next update
+    self._done = None # the inputs of the last work
+    self._file = None # where `keep` writes
+    self.flush()
+
+def _results(found):
+    "What `work` gave, part by part: a dictionary is the only part"
+    if inspect.isgenerator(found): yield from found
+    else: yield found
+
 # %% ../../nbs/07_panels/04_panel.ipynb #ed9aace7
 def _parts(self:Panel):
     "The results of `work`, one after the other; none if its inputs are those of the last time"
-    key = {k:self.state[k] for k in self.inputs}
-    if key==self._done: return (yield {})
-    found = self.work(self.state)
-    if inspect.isgenerator(found): yield from found
-    else: yield found
-    self._done = key
+    inputs = {k: self.state[k] for k in self.inputs}
+    if inputs==self._done:
+        yield {}
+        return
+    yield from _results(self.work(self.state))
+    self._done = inputs
 
 def _steps(self:Panel):
     "Work and draw part by part, and stop where the state has moved on"
-    seq,start = self.seq,time.perf_counter()
+    seq, start = self.seq, time.perf_counter()
     self._next = time.monotonic()+self.wait
     try:
         if self.seconds>.3: self._show_status('<p role="status">computing …</p>')
@@ -97,43 +114,35 @@ def _take(self:Panel, name, value):
         self.state = self.reduce(self.state, (name, value))
         self.seq += 1
         self._sync()
-        return True
-    except Exception as e: return self._fail(e)
-
-# %% ../../nbs/07_panels/04_panel.ipynb #a94ed9e4
-@patch
-def later(self:Panel):
-    "Update soon, but at most once in `wait` seconds; at once where no event loop runs"
-    try: loop = asyncio.get_running_loop()
-    except RuntimeError: return self.flush()
-    if self._timer and self._loop is loop: return
-    self._loop,self._timer = loop,loop.call_later(max(0, self._next-time.monotonic()), self._start)
-
-@patch
-def _start(self:Panel):
-    self._timer = None
-    self._task = asyncio.ensure_future(_run(self))
-
-async def _run(panel):
-    for _ in _steps(panel): await asyncio.sleep(.01)
-
-# %% ../../nbs/07_panels/04_panel.ipynb #4f80d3b6
-@patch
-def press(self:Panel,
-    name:str, # of the event
-    value=None, # its value
-):
-    "Reduce an event of a widget, and show the result soon: what it asks for may take long, and the next event has to come through"
-    if self._take(name, value): self.later()
+    except Exception as e:
+        self._fail(e)
+        return False
+    return True
 
 # %% ../../nbs/07_panels/04_panel.ipynb #97829503
 def error_html(
     e:Exception, # what went wrong
 )->str: # HTML
     "An error as a reader should see it: its message, and its traceback to unfold"
-    msg = str(e.args[0]) if isinstance(e, KeyError) and e.args else str(e) or type(e).__name__
+    said = str(e) or type(e).__name__
+    if isinstance(e, KeyError) and e.args: said = str(e.args[0]) # the `str` of a KeyError has quotes around it
     trace = ''.join(traceback.format_exception(type(e), e, e.__traceback__))
-    return f'<div class="tnb-error" role="alert"><b>{type(e).__name__}</b>: {esc(msg)}<details><summary>Traceback</summary><pre>{esc(trace)}</pre></details></div>'
+    folded = f'<details><summary>Traceback</summary><pre>{esc(trace)}</pre></details>'
+    return f'<div class="tnb-error" role="alert"><b>{type(e).__name__}</b>: {esc(said)}{folded}</div>'
+
+# %% ../../nbs/07_panels/04_panel.ipynb #f8b0e492
+@patch
+def _paint(self:Panel):
+    "Draw the state"
+    drawing = self.render(self.state)
+    self.error = None
+    if self._ui:
+        body = self._ui['body']
+        with body.hold_sync(): body.value = f'<div class="tnb" data-seq="{self.seq}">{drawing}</div>'
+        took = f' · {self.seconds*1000:.0f} ms' if self.seconds else ''
+        said = f'{esc(self.say(self.state))}{took}'
+        self._show_status(f'<p class="tnb-note" role="status" aria-live="polite">{said}</p>')
+    if self.live_choices: self._sync()
 
 @patch
 def _fail(self:Panel, e):
@@ -143,54 +152,87 @@ def _fail(self:Panel, e):
     self._show_status(error_html(e))
 
 @patch
-def _show_status(self:Panel, s):
-    if self._ui: self._ui['status'].value = f'<div class="tnb">{s}</div>'
+def _show_status(self:Panel, html):
+    "Put `html` into the line below the drawing"
+    if self._ui: self._ui['status'].value = f'<div class="tnb">{html}</div>'
 
-# %% ../../nbs/07_panels/04_panel.ipynb #f8b0e492
+# %% ../../nbs/07_panels/04_panel.ipynb #616edfd7
 @patch
-def _paint(self:Panel):
-    "Draw the state"
-    s = self.render(self.state)
-    self.error = None
-    if not self._ui: return
-    body = self._ui['body']
-    with body.hold_sync(): body.value = f'<div class="tnb" data-seq="{self.seq}">{s}</div>'
-    ms = f' · {self.seconds*1000:.0f} ms' if self.seconds else ''
-    self._show_status(f'<p class="tnb-note" role="status" aria-live="polite">{esc(self.say(self.state))}{ms}</p>')
+def _sync(self:Panel):
+    "Let the controls show the state, without events of their own"
+    self._quiet = True
+    try:
+        for key,options in self.choices(self.state).items():
+            control = self._controls.get(key)
+            if control is not None and list(control.options)!=list(options): control.options = options
+        for key,control in self._controls.items():
+            if control.value!=self.state[key]: control.value = self.state[key]
+    finally: self._quiet = False
 
 @patch
 def to_html(self:Panel)->str: # HTML that needs no widgets, no script and no other file
     "What the panel shows, for a page without Python"
-    err = error_html(self.error) if self.error else ''
-    return f'{STYLE}<div class="tnb"><h3>{esc(self.title)}</h3>{err or (self.twin or self.render)(self.state)}<p class="tnb-note">{esc("" if err else self.say(self.state))}</p></div>'
+    draw = self.twin or self.render
+    drawing = error_html(self.error) if self.error else draw(self.state)
+    said = '' if self.error else self.say(self.state)
+    return styled(f'<h3>{esc(self.title)}</h3>{drawing}<p class="tnb-note">{esc(said)}</p>')
+
+# %% ../../nbs/07_panels/04_panel.ipynb #a94ed9e4
+@patch
+def later(self:Panel):
+    "Update soon, but at most once in `wait` seconds; at once where no event loop runs"
+    try: loop = asyncio.get_running_loop()
+    except RuntimeError: return self.flush()
+    if self._timer and self._loop is loop: return
+    self._loop = loop
+    self._timer = loop.call_later(max(0, self._next-time.monotonic()), self._start)
+
+@patch
+def _start(self:Panel):
+    "Begin the update that has waited"
+    self._timer = None
+    self._task = asyncio.ensure_future(_run(self))
+
+async def _run(panel):
+    "Work part by part, and let others have their turn in between"
+    for _ in _steps(panel): await asyncio.sleep(.01)
+
+# %% ../../nbs/07_panels/04_panel.ipynb #4f80d3b6
+@patch
+def press(self:Panel,
+    name:str, # of the event
+    value=None, # its value
+):
+    "Reduce an event of a widget, and show the result soon"
+    # not at once: what it asks for may take long, and the next event has to come through
+    if self._take(name, value): self.later()
 
 # %% ../../nbs/07_panels/04_panel.ipynb #f6a624c4
+_margin = '2px 8px 2px 0' # of controls and buttons
+
 @patch
 def control(self:Panel,
     kind:str, # class of ipywidgets, such as 'Dropdown'
     key:str, # key of the state
     label:str, # its description
     tip:str='', # its tooltip
+    layout:dict=None, # more of its layout, such as `height`
     **kwargs, # more arguments of the class, such as `options`
 ): # the widget
     "A widget that shows and sets `state[key]`"
     import ipywidgets
-    kwargs = {**self.choices_of(key), **kwargs}
-    lay = {'width':'auto', 'max_width':'100%', 'margin':'2px 8px 2px 0', **kwargs.pop('layout', {})}
-    style = {} if kind in ('Checkbox','ToggleButton') else dict(style=dict(description_width=self.label_width))
+    options = self.choices(self.state)
+    if key in options: kwargs = {'options': options[key], **kwargs}
+    if kind not in ('Checkbox','ToggleButton'): kwargs = {'style': dict(description_width=self.label_width), **kwargs}
     if kind=='Checkbox': kwargs['indent'] = False
-    w = getattr(ipywidgets, kind)(value=self.state[key], description=label, tooltip=tip or label, layout=lay, **{**style, **kwargs})
-    w.observe(lambda ch: None if self._quiet else self.press(key, ch['new']), 'value')
+    layout = {'width': 'auto', 'max_width': '100%', 'margin': _margin, **(layout or {})}
+    make = getattr(ipywidgets, kind)
+    w = make(value=self.state[key], description=label, tooltip=tip or label, layout=layout, **kwargs)
+    def changed(change):
+        if not self._quiet: self.press(key, change['new'])
+    w.observe(changed, 'value')
     self._controls[key] = w
     return w
-
-@patch
-def choices_of(self:Panel,
-    key:str, # key of the state
-)->dict: # `dict(options=…)`, or nothing
-    "The options of the control of `key`"
-    o = self.choices(self.state)
-    return dict(options=o[key]) if key in o else {}
 
 # %% ../../nbs/07_panels/04_panel.ipynb #871c7979
 @patch
@@ -203,7 +245,7 @@ def button(self:Panel,
 ): # the widget
     "A button that sends an event"
     import ipywidgets
-    b = ipywidgets.Button(description=label, tooltip=tip or label, layout=dict(width='auto', margin='2px 8px 2px 0'), **kwargs)
+    b = ipywidgets.Button(description=label, tooltip=tip or label, layout=dict(width='auto', margin=_margin), **kwargs)
     b.on_click(lambda _: self.press(event, value))
     return b
 
@@ -216,28 +258,19 @@ def row(self:Panel,
     import ipywidgets
     for w in widgets:
         if not isinstance(w, (ipywidgets.Button,ipywidgets.Checkbox)): w.layout.flex = f'1 1 {width}'
-    return ipywidgets.Box(widgets, layout=dict(display='flex', flex_flow='row wrap', align_items='flex-start', width='auto', overflow='visible'))
-
-@patch
-def _sync(self:Panel):
-    "Let the controls show the state, without events of their own"
-    self._quiet = True
-    try:
-        for k,o in self.choices(self.state).items():
-            if k in self._controls and list(self._controls[k].options)!=list(o): self._controls[k].options = o
-        for k,w in self._controls.items():
-            if w.value!=self.state[k]: w.value = self.state[k]
-    finally: self._quiet = False
+    layout = dict(display='flex', flex_flow='row wrap', align_items='flex-start', width='auto', overflow='visible')
+    return ipywidgets.Box(widgets, layout=layout)
 
 # %% ../../nbs/07_panels/04_panel.ipynb #4cf2a7e0
-_arrow = "%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 18 18'%3E%3Cpath d='M5 7l4 4 4-4' fill='none' stroke='%237a7a7a' stroke-width='2'/%3E%3C/svg%3E"
+_arrow = "%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 18 18'%3E"
+_arrow += "%3Cpath d='M5 7l4 4 4-4' fill='none' stroke='%237a7a7a' stroke-width='2'/%3E%3C/svg%3E"
 _widget_css = f'''<style>
 .tnb-panel .widget-html-content{{min-width:0}}
 .tnb-panel{{--jp-widgets-dropdown-arrow:url("data:image/svg+xml,{_arrow}")}}
 </style>'''
 
 # %% ../../nbs/07_panels/04_panel.ipynb #20fc7b43
-_cells = {}
+_cells = {} # cell -> which run of it, and the panels that this run has made
 
 def _cell():
     "The cell that runs now, and which run of it; None where nobody knows"
@@ -247,10 +280,10 @@ def _cell():
 
 def _enter(panel):
     "Close the panels that an earlier run of this cell has made"
-    cell,run = _cell()
+    cell, run = _cell()
     if not cell: return
-    old,panels = _cells.get(cell, (run,[]))
-    if old!=run:
+    last, panels = _cells.get(cell, (run, []))
+    if last!=run:
         for p in panels: p.close()
         panels = []
     _cells[cell] = run,[*panels, panel]
@@ -259,40 +292,46 @@ def _enter(panel):
 @patch(as_prop=True)
 def widget(self:Panel):
     "The panel as one widget"
-    if not self._ui:
-        import ipywidgets
-        from textnb.panels.keyboard import slider_names
-        _enter(self)
-        head = ipywidgets.HTML(f'{STYLE}{_widget_css}<div class="tnb"><h3>{esc(self.title)}</h3></div>')
-        body = ipywidgets.HTML(layout=dict(min_height=self.height, width='auto', overflow='auto'))
-        status = ipywidgets.HTML(layout=dict(min_height='28px', width='auto'))
-        controls = self.controls()
-        names = slider_names() if any(type(w).__name__.endswith('Slider') for w in self._controls.values()) else None
-        box = ipywidgets.VBox([head, *controls, body, status, *([names] if names else [])], layout=dict(max_width='1000px', width='auto', padding='4px'))
-        box.add_class('tnb-panel')
-        self._ui = dict(box=box, body=body, status=status)
-        if self.error: self._fail(self.error)
-        else: self._paint()
-    return self._ui['box']
+    if self._ui: return self._ui['box']
+    import ipywidgets
+    _enter(self)
+    head = ipywidgets.HTML(f'{STYLE}{_widget_css}<div class="tnb"><h3>{esc(self.title)}</h3></div>')
+    body = ipywidgets.HTML(layout=dict(min_height=self.height, width='auto', overflow='auto'))
+    status = ipywidgets.HTML(layout=dict(min_height='28px', width='auto'))
+    parts = [head, *self.controls(), body, status]
+    sliders = any(type(w).__name__.endswith('Slider') for w in self._controls.values())
+    names = slider_names() if sliders else None
+    if names: parts.append(names)
+    box = ipywidgets.VBox(parts, layout=dict(max_width='1000px', width='auto', padding='4px'))
+    box.add_class('tnb-panel')
+    self._ui = dict(box=box, body=body, status=status)
+    if self.error: self._fail(self.error)
+    else: self._paint()
+    return box
 
 @patch
 def _repr_mimebundle_(self:Panel, **kwargs):
-    return {**self.widget._repr_mimebundle_(**kwargs), 'text/html':self.to_html(), 'text/plain':repr(self)}
+    return {**self.widget._repr_mimebundle_(**kwargs), 'text/html': self.to_html(), 'text/plain': repr(self)}
 
 # %% ../../nbs/07_panels/04_panel.ipynb #014ac38d
 def _family(w):
     "`w` and all widgets in it"
-    for o in getattr(w, 'children', ()): yield from _family(o)
-    for k in ('layout','style'):
+    for child in getattr(w, 'children', ()): yield from _family(child)
+    for k in ('layout', 'style'):
         if getattr(w, k, None) is not None: yield getattr(w, k)
     yield w
 
+# %% ../../nbs/07_panels/04_panel.ipynb #28484df4
 @patch
 def close(self:Panel):
     "Close all widgets of the panel; it can be displayed again, with new ones"
     if self._timer: self._timer.cancel()
-    ui,self._ui,self._controls,self._timer,self.seq = self._ui,None,{},None,self.seq+1
-    for w in _family(ui['box']) if ui else (): w.close()
+    widgets = list(_family(self._ui['box'])) if self._ui else []
+    self._ui = None
+    self._controls = {}
+    self._timer = None
+    self.seq += 1
+    for w in widgets: w.close()
 
 # %% ../../nbs/07_panels/04_panel.ipynb #aad69f8a
 @patch
@@ -300,19 +339,19 @@ def save(self:Panel,
     path, # a JSON file
 ):
     "Write what the user has set to `path`"
-    save_json(path, dict(panel=type(self).__name__, state={k:self.state[k] for k in self.kept}))
+    write_state(path, type(self).__name__, self.state, self.kept)
 
 @patch
 def restore(self:Panel,
     path, # a file that `save` wrote
 )->Panel: # the panel itself
-    "Take up what `save` wrote"
-    o,nm = load_json(path),type(self).__name__
-    if not isinstance(o, dict) or o.get('panel')!=nm or not isinstance(o.get('state'), dict): raise ValueError(f'{path} holds no state of a {nm}')
+    "Take up what `save` wrote; raises a ValueError if that was another panel"
+    found = read_state(path, type(self).__name__)
     state = self.state
-    for k in self.kept:
-        if k in o['state']: state = self.reduce(state, (k,o['state'][k]))
-    self.state,self.seq = state,self.seq+1
+    for key in self.kept:
+        if key in found: state = self.reduce(state, (key, found[key]))
+    self.state = state
+    self.seq += 1
     self._sync()
     return self.flush()
 
@@ -330,15 +369,16 @@ def keep(self:Panel,
 def export(self:Panel,
     path, # where to; the ending says which format: .html, or what `files` has
 )->Path: # the file
-    "Write what the panel shows to a file"
+    "Write what the panel shows to a file; raises a ValueError if it writes no such files"
     p = Path(path)
-    fs = self.files()
-    if p.suffix not in fs: raise ValueError(f'{p.name}: this panel writes {", ".join(fs)}')
-    data = fs[p.suffix][1]()
-    with atomic_write(p) as f: f.write(_bytes(data))
+    files = self.files()
+    if p.suffix not in files: raise ValueError(f'{p.name}: this panel writes {", ".join(files)}')
+    _, content = files[p.suffix]
+    data = file_bytes(content())
+    with atomic_write(p) as f: f.write(data)
     return p
 
 @patch
 def files(self:Panel)->dict: # ending -> (MIME type, function that gives the content)
     "What `export` can write"
-    return {'.html':('text/html', lambda: whole_page(self.title, self.to_html()))}
+    return {'.html': ('text/html', lambda: whole_page(self.title, self.to_html()))}

@@ -201,7 +201,7 @@ def render_row(
     "The open row"
     top = max(map(abs, d['values']), default=0.)
     words = shading(d['pieces'], d['scores'], cmap, [f'{v:+.3g}' for v in d['values']])
-    near = table(['Row','Label','Cosine','Text'], [(str(i), l, c, ''.join(excerpt(t))) for i,l,c,t in d['near']])
+    near = panel_table(['Row','Label','Cosine','Text'], [(str(i), l, c, ''.join(excerpt(t))) for i,l,c,t in d['near']])
     if d['reading']: near = '<p>reading the training texts: {:,} of {:,} …</p>'.format(*d['reading'])
     near = f'<h4>Nearest training texts, by what the head of the classifier sees</h4>{near}' if d['near'] or d['reading'] else ''
     o = d['without']
@@ -235,9 +235,9 @@ def confusion_html(
     names:list, # of the classes
 )->str: # HTML
     "The confusion matrix, a row for each actual class; of more than 20 classes the most frequent mistakes"
-    if len(names)>20: return table(['actual','predicted','texts'], [o[:3] for o in mistakes(cm, names, 12)], 'Most frequent mistakes')
+    if len(names)>20: return panel_table(['actual','predicted','texts'], [o[:3] for o in mistakes(cm, names, 12)], 'Most frequent mistakes')
     rows = [[n, *(int(o) for o in r)] for n,r in zip(names, cm)]
-    return table(['actual ↓ predicted →', *names], rows, 'Confusion matrix')
+    return panel_table(['actual ↓ predicted →', *names], rows, 'Confusion matrix')
 
 # %% ../../nbs/07_panels/06_top_losses.ipynb #33fc06a0
 class RowsPanel(Panel):

@@ -113,8 +113,8 @@ def render_units(
     found = unit_rows(state)
     if found is not None:
         what = f'where {state["pattern"]} is found' if state['pattern'] else f'tokens {state["stretch"][0]} to {state["stretch"][1]}'
-        res += table(['layer','unit','correlation'], [[int(l),int(u),float(r)] for l,u,r in found.itertuples(index=False)], f'Units that tell {what} from the rest')
-    if state['numbers']: res += table(['#','token','value'], [[i,t,float(x)] for i,(t,x) in enumerate(zip(state['tokens'], v))], f'The {label}')
+        res += panel_table(['layer','unit','correlation'], [[int(l),int(u),float(r)] for l,u,r in found.itertuples(index=False)], f'Units that tell {what} from the rest')
+    if state['numbers']: res += panel_table(['#','token','value'], [[i,t,float(x)] for i,(t,x) in enumerate(zip(state['tokens'], v))], f'The {label}')
     return res
 
 # %% ../../nbs/07_panels/11_units.ipynb #2c5ecb81

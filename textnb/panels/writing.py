@@ -158,7 +158,7 @@ def render_writing(
 
 def _numbers(s):
     rows = [[i, t, float(b), int(r), float(e), ', '.join(f'{w} {p:.2f}' for w,p in g)] for i,(t,b,r,e,g) in enumerate(zip(s.tokens, s.bits, s.ranks, s.entropy, s.guesses))]
-    return table(['#','token','bits','guess','expected','first guesses'], rows, 'Each token')
+    return panel_table(['#','token','bits','guess','expected','first guesses'], rows, 'Each token')
 
 # %% ../../nbs/07_panels/09_writing.ipynb #fac2ef56
 class WritingPanel(Panel):
