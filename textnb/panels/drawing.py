@@ -6,7 +6,7 @@ Docs: https://textnb.github.io/textnb/07_panels/drawing.html.md"""
 
 # %% auto #0
 __all__ = ['STYLE', 'styled', 'visible', 'word_style', 'shading', 'text_pieces', 'legend', 'bars', 'likeliest', 'PanelTable',
-           'panel_table', 'chip', 'sparkline', 'whole_page', 'file_bytes', 'data_link']
+           'panel_table', 'chip', 'sparkline', 'whole_page', 'file_bytes', 'data_link', 'download_links']
 
 # %% ../../nbs/07_panels/01_drawing.ipynb #caf904d9
 import base64, math
@@ -258,6 +258,7 @@ def file_bytes(
     "`data` as bytes; half a character, which UTF-8 cannot write, becomes its number"
     return data if isinstance(data, bytes) else data.encode('utf-8', 'backslashreplace')
 
+# %% ../../nbs/07_panels/01_drawing.ipynb #571fbf33
 def data_link(
     name:str, # name of the file
     data, # its content, str or bytes
@@ -266,3 +267,11 @@ def data_link(
     "A link that downloads `data` as a file"
     content = base64.b64encode(file_bytes(data)).decode()
     return f'<a download="{esc(name)}" href="data:{mime};base64,{content}">{esc(name)}</a>'
+
+def download_links(
+    name:str, # name of the files, without an ending
+    files:dict, # ending -> (MIME type, function that gives the content)
+)->str: # HTML
+    "A line of links, one for each of `files`"
+    links = [data_link(name+ending, content(), mime) for ending,(mime,content) in files.items()]
+    return f'<p class="tnb-note">Download: {" · ".join(links)}</p>'
