@@ -52,7 +52,8 @@ from .panels.pages import open_panel
 from .panels.attention import AttentionPanel
 from .panels.methods import MethodBench
 from .panels.top_losses import TopLossPanel
-from .panels.cleaning import apply_edits,CleaningDesk
+from .panels.journal import apply_edits
+from .panels.cleaning import CleaningDesk
 from .panels.writing import WritingPanel
 from .panels.beams import BeamPanel
 from .panels.units import find_units,UnitPanel,unit_values

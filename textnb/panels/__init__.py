@@ -15,7 +15,9 @@ from .state import *
 from .keyboard import *
 from .panel import *
 from .attention import *
+from .rows import *
 from .top_losses import *
+from .journal import *
 from .cleaning import *
 from .methods import *
 from .writing import *
