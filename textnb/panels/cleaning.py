@@ -21,7 +21,7 @@ from .drawing import *
 from .state import *
 from .panel import *
 from .rows import *
-from .rows import _check_size, _SHOW
+from .rows import _shows
 from .journal import *
 from .journal import _cleaned, _texts
 
@@ -98,7 +98,7 @@ class CleaningDesk(RowsPanel):
     title,columns,height = 'Cleaning desk',DESK,'560px'
     reduce,render = staticmethod(reduce_desk),staticmethod(render_desk)
     inputs = (*RowsPanel.inputs,'n_edits')
-    kept = (*(k for k in FILTERS if k!='loss_max'),'size','page','row','method','advance')
+    kept = (*(k for k in ROW_FILTERS if k!='loss_max'),'size','page','row','method','advance')
     def __init__(self,
         source, # a `TextClassificationInterpretation`, or a table
         journal=None, # file that keeps the decisions; None: they are lost with the kernel
@@ -109,7 +109,7 @@ class CleaningDesk(RowsPanel):
         **view, # what to show at first, as `VIEW`
     ):
         self.interp,self._rows,self.file = source if isinstance(source, TextClassificationInterpretation) else None,None,file
-        _check_size(size)
+        check_size(size)
         self.data = _of_interp(source) if self.interp else _of_table(source, text_col, label_col)
         d = self.data
         self.log = None if journal is None else Journal(journal, dict(n=len(d['facts']), digest=_digest(d), classes=d['classes']))
@@ -181,7 +181,7 @@ def select(self:CleaningDesk,
 )->np.ndarray: # positions
     "The rows of a view"
     show,e = view['show'],self.state['edits']['rows']
-    if show=='odd' or show not in (*_SHOW,*EDITED,'candidates'): raise ValueError(f"there are no rows called {show!r}: there are {', '.join(v for _,v in self.choices(self.state)['show'])}")
+    if show=='odd' or show not in (*_shows,*EDITED,'candidates'): raise ValueError(f"there are no rows called {show!r}: there are {', '.join(v for _,v in self.choices(self.state)['show'])}")
     rows = select_rows(self.data['facts'], {**view, 'show':show if show in ('wrong','right') else 'all'}, self.data['search'], lambda: [''])
     if show=='candidates': return rows[self.data['candidates'][rows]]
     if show not in EDITED: return rows
