@@ -12,67 +12,81 @@ import math
 
 from fastcore.basics import patch
 
-from ..write import BeamTree
-from .drawing import *
-from .state import *
-from .panel import *
 from ..base import esc
+from ..write import BeamTree
+from .drawing import panel_table, visible
+from .state import dispatch, set_key
+from .panel import Panel
 
 # %% ../../nbs/07_panels/12_beams.ipynb #8f2971cc
+def _in_order(kids, num):
+    "Numbers below `num`, each before its children"
+    for kid in kids.get(num, ()):
+        yield kid
+        yield from _in_order(kids, kid)
+
 def tree_places(
     nodes:list, # `BeamNode`s, parents before their children
 )->dict: # number of a node -> its line, counted from 0
     "Lines on which to draw `nodes`"
-    kids,res,n = {},{},0
-    for o in sorted(nodes, key=lambda o: -o.logp): kids.setdefault(o.parent, []).append(o.num)
-    for num in _in_order(kids, None):
-        if num in kids: continue
-        res[num],n = n,n+1
-    for o in sorted(nodes, key=lambda o: -o.level):
-        if o.num in kids: res[o.num] = sum(res[k] for k in kids[o.num])/len(kids[o.num])
-    return res
-
-def _in_order(kids, num):
-    "Numbers below `num`, each before its children"
-    for k in kids.get(num, ()):
-        yield k
-        yield from _in_order(kids, k)
+    kids, line = {}, {}
+    for node in sorted(nodes, key=lambda node: -node.logp): kids.setdefault(node.parent, []).append(node.num)
+    leaves = [num for num in _in_order(kids, None) if num not in kids]
+    for i,num in enumerate(leaves): line[num] = i
+    for node in sorted(nodes, key=lambda node: -node.level): # children before their parents
+        if node.num in kids: line[node.num] = sum(line[kid] for kid in kids[node.num])/len(kids[node.num])
+    return line
 
 # %% ../../nbs/07_panels/12_beams.ipynb #7ad86bbe
-_w,_h = 168,30
+_w, _h = 168, 30 # pixels between two columns, and between two lines
+_box_w, _box_h = _w-34, _h-6 # of the frame of a node
 
-def _box(n, x, y, state):
+def _colours(node, best):
+    "Fill, letters and line of a node: on the best path, kept, or pruned"
+    if node.num in best: return '#8073ac','#000000',''
+    if node.kept: return '#d8d4e8','#000000',''
+    return 'none','currentColor',' stroke-dasharray="4 3"'
+
+def _box(node, x, y, state):
     "One node"
-    tree,on = state['tree'],n.num in state['best']
-    fill,ink,dash = ('#8073ac','#000000','') if on else ('#d8d4e8','#000000','') if n.kept else ('none','currentColor',' stroke-dasharray="4 3"')
-    marks = ''.join(m for m,k in (('◆','greedy'),('●','drawn')) if n.num in state[k])
-    word = n.token if len(n.token)<12 else n.token[:11]+'…'
-    why = '' if n.kept else f' {n.reason}'
-    say = f'{n.token}: log-probability {n.token_logp:.3f}, of the path {n.logp:.3f}; {tree.why(n)}'
-    label = f'{visible(word)} <tspan font-size="10.5">{math.exp(n.token_logp):.3f}{esc(why)}</tspan> {marks}'
-    return (f'<g><title>{esc(say)}</title><rect x="{x}" y="{y}" width="{_w-34}" height="{_h-6}" rx="5" fill="{fill}" stroke="#8073ac"{dash}/>'
-        f'<text x="{x+7}" y="{y+16}" font-size="12.5" fill="{ink}">{label}</text></g>')
-
-def _edge(a, b, bold):
-    (x1,y1),(x2,y2) = a,b
-    m = (x1+x2)/2
-    return f'<path d="M{x1:.0f} {y1:.1f} C{m:.0f} {y1:.1f} {m:.0f} {y2:.1f} {x2:.0f} {y2:.1f}" fill="none" stroke="#8073ac" stroke-width="{3 if bold else 1.2}"/>'
+    fill, ink, dash = _colours(node, state['best'])
+    marks = ''.join(mark for mark,key in (('◆','greedy'), ('●','drawn')) if node.num in state[key])
+    word = node.token if len(node.token)<12 else node.token[:11]+'…'
+    why = '' if node.kept else f' {node.reason}'
+    said = f'{node.token}: log-probability {node.token_logp:.3f}, of the path {node.logp:.3f}; {state["tree"].why(node)}'
+    label = f'{visible(word)} <tspan font-size="10.5">{math.exp(node.token_logp):.3f}{esc(why)}</tspan> {marks}'
+    frame = f'<rect x="{x}" y="{y}" width="{_box_w}" height="{_box_h}" rx="5" fill="{fill}" stroke="#8073ac"{dash}/>'
+    text = f'<text x="{x+7}" y="{y+16}" font-size="12.5" fill="{ink}">{label}</text>'
+    return f'<g><title>{esc(said)}</title>{frame}{text}</g>'
 
 # %% ../../nbs/07_panels/12_beams.ipynb #8116ec13
+def _edge(a, b, bold):
+    "A curve from the point `a` to the point `b`"
+    (x1,y1), (x2,y2) = a, b
+    m = (x1+x2)/2
+    curve = f'M{x1:.0f} {y1:.1f} C{m:.0f} {y1:.1f} {m:.0f} {y2:.1f} {x2:.0f} {y2:.1f}'
+    return f'<path d="{curve}" fill="none" stroke="#8073ac" stroke-width="{3 if bold else 1.2}"/>'
+
 def tree_svg(
     state:dict, # of a beam panel
 )->str: # SVG
     "The tree up to the level of `state`"
-    tree = state['tree']
-    nodes = [n for n in tree.nodes if n.level<=state['level'] and (n.kept or state['pruned'])]
-    at = tree_places(nodes)
-    xy = {n.num:(10+(n.level-1)*_w, 6+at[n.num]*_h) for n in nodes}
-    mid = {k:(x, y+(_h-6)/2) for k,(x,y) in xy.items()}
-    lines = [_edge((mid[n.parent][0]+_w-34,mid[n.parent][1]), mid[n.num], n.num in state['best']) for n in nodes if n.parent is not None]
-    w,h = 10+_w*max((n.level for n in nodes), default=1),12+_h*(1+max(at.values(), default=0))
-    said = f'Tree of {len(nodes)} words in {max((n.level for n in nodes), default=0)} levels; the table has the same in words'
-    body = ''.join(lines)+''.join(_box(n, *xy[n.num], state) for n in nodes)
-    return f'<div class="tnb-scroll" style="max-height:560px;overflow:auto" tabindex="0" role="region" aria-label="Tree"><svg width="{w}" height="{h:.0f}" style="max-width:none" role="img" aria-label="{esc(said)}" font-family="system-ui, sans-serif">{body}</svg></div>'
+    nodes = [n for n in state['tree'].nodes if n.level<=state['level'] and (n.kept or state['pruned'])]
+    line = tree_places(nodes)
+    corner = {n.num: (10+(n.level-1)*_w, 6+line[n.num]*_h) for n in nodes}
+    body = ''
+    for n in nodes:
+        if n.parent is None: continue
+        (x1,y1), (x2,y2) = corner[n.parent], corner[n.num]
+        body += _edge((x1+_box_w, y1+_box_h/2), (x2, y2+_box_h/2), n.num in state['best'])
+    body += ''.join(_box(n, *corner[n.num], state) for n in nodes)
+    levels = max((n.level for n in nodes), default=0)
+    width, height = 10+_w*max(levels, 1), 12+_h*(1+max(line.values(), default=0))
+    said = f'Tree of {len(nodes)} words in {levels} levels; the table has the same in words'
+    look = 'style="max-width:none" font-family="system-ui, sans-serif"'
+    svg = f'<svg width="{width}" height="{height:.0f}" {look} role="img" aria-label="{esc(said)}">{body}</svg>'
+    box = 'style="max-height:560px;overflow:auto" tabindex="0" role="region" aria-label="Tree"'
+    return f'<div class="tnb-scroll" {box}>{svg}</div>'
 
 # %% ../../nbs/07_panels/12_beams.ipynb #eb028a49
 def nodes_on(
@@ -80,37 +94,49 @@ def nodes_on(
     ids:list, # ids in the order in which they were written
 )->set: # numbers of nodes
     "The nodes of `tree` that the path `ids` goes through"
-    res,parent = set(),None
+    res, parent = set(), None
     for level,i in enumerate(ids, 1):
-        n = next((n for n in tree.nodes if n.level==level and n.parent==parent and n.id==i), None)
-        if n is None: break
-        res.add(n.num)
-        parent = n.num
+        found = [n for n in tree.nodes if n.level==level and n.parent==parent and n.id==i]
+        if not found: break
+        parent = found[0].num
+        res.add(parent)
     return res
 
 # %% ../../nbs/07_panels/12_beams.ipynb #45593918
+_note = 'Full colour: the best path. Light: kept. Dashed: pruned, with the reason. '
+_note += '◆ the greedy choice, ● a drawn text. Each word with its probability after its parent.'
+
+def _every_node(tree):
+    "All nodes as a table"
+    rows = []
+    for n in tree.nodes:
+        path = ' '.join(o.token for o in tree.path(n))
+        rows.append([n.level, path, float(n.token_logp), float(n.logp), tree.why(n)])
+    return panel_table(['level', 'path', 'word', 'path so far', 'why'], rows, 'Every word that was looked at')
+
 def render_beams(
     state:dict, # of a beam panel
 )->str: # HTML
     "The tree, the paths found, and on demand every node"
     tree = state['tree']
     if tree is None: return ''
-    note = 'Full colour: the best path. Light: kept. Dashed: pruned, with the reason. ◆ the greedy choice, ● a drawn text. Each word with its probability after its parent.'
-    rows = [[i+1, b.text, float(b.logp), float(b.score)] for i,b in enumerate(tree.beams)]
-    res = f'{tree_svg(state)}<p class="tnb-note">{note}</p>{panel_table(["#","path","log-probability","score"], rows, "What the search found")}'
-    if not state['numbers']: return res
-    every = [[n.level, ' '.join(o.token for o in tree.path(n)), float(n.token_logp), float(n.logp), tree.why(n)] for n in tree.nodes]
-    return res+panel_table(['level','path','word','path so far','why'], every, 'Every word that was looked at')
+    rows = [[i, b.text, float(b.logp), float(b.score)] for i,b in enumerate(tree.beams, 1)]
+    found = panel_table(['#', 'path', 'log-probability', 'score'], rows, 'What the search found')
+    return f'{tree_svg(state)}<p class="tnb-note">{_note}</p>{found}'+(_every_node(tree) if state['numbers'] else '')
 
 # %% ../../nbs/07_panels/12_beams.ipynb #df271d5c
+def _n_words(state, n): return {**set_key(state, ('n_words',n)), 'level': n}
+
+def _level(state, level): return {**set_key(state, ('level',level)), 'level': max(1, min(level, state['n_words']))}
+
 def reduce_beams(
     state:dict, # of a beam panel
     event:tuple, # name and value
 )->dict: # a new state
     "The state of a beam panel after `event`"
-    state = set_key(state, event)
-    return {**state, 'level':max(1, min(state['level'], state['n_words']))} if event[0]!='n_words' else {**state, 'level':state['n_words']}
+    return dispatch(dict(n_words=_n_words, level=_level), state, event)
 
+# %% ../../nbs/07_panels/12_beams.ipynb #bf33ea85
 class BeamPanel(Panel):
     "The tree of a beam search over the text that you type"
     title = 'How a beam search decides'
@@ -118,8 +144,8 @@ class BeamPanel(Panel):
     kept = (*inputs,'level','pruned','numbers')
     height = '260px'
     wait = .3
-    reduce,render = staticmethod(reduce_beams),staticmethod(render_beams)
-    say = staticmethod(lambda s: '' if s['tree'] is None else f"{sum(n.kept for n in s['tree'].nodes)} words kept, {sum(not n.kept for n in s['tree'].nodes)} pruned ones shown")
+    reduce = staticmethod(reduce_beams)
+    render = staticmethod(render_beams)
 
     def __init__(self,
         learn, # a language model's learner
@@ -131,27 +157,38 @@ class BeamPanel(Panel):
     ):
         if not learn.data.is_lm: raise TypeError('this panel is for language models')
         self.learn = learn
-        super().__init__(dict(text=text, n_words=n_words, beam_sz=beam_sz, top_k=10, n_pruned=n_pruned, length_penalty=0., groups=1, seed=seed, level=n_words,
-            pruned=True, numbers=False, tree=None, best=set(), greedy=set(), drawn=set()))
+        search = dict(n_words=n_words, beam_sz=beam_sz, top_k=10, n_pruned=n_pruned, length_penalty=0., groups=1, seed=seed)
+        found = dict(tree=None, best=set(), greedy=set(), drawn=set())
+        super().__init__(dict(text=text, **search, level=n_words, pruned=True, numbers=False, **found))
+
+    def say(self, state):
+        if state['tree'] is None: return ''
+        kept = sum(n.kept for n in state['tree'].nodes)
+        return f"{kept} words kept, {len(state['tree'].nodes)-kept} pruned ones shown"
 
 # %% ../../nbs/07_panels/12_beams.ipynb #393bbdc2
 @patch
 def work(self:BeamPanel, state):
     "Search, and find the greedy and the drawn text in the tree"
-    kw = {k:state[k] for k in ('n_words','beam_sz','top_k','n_pruned','length_penalty')}
-    tree = self.learn.beam_tree(state['text'], groups=min(state['groups'], state['beam_sz']), **kw)
-    yield dict(tree=tree, best={n.num for n in tree.path(tree.best)} if tree.nodes else set(), greedy=set(), drawn=set())
+    search = {k: state[k] for k in ('n_words','beam_sz','top_k','n_pruned','length_penalty')}
+    tree = self.learn.beam_tree(state['text'], groups=min(state['groups'], state['beam_sz']), **search)
+    best = {n.num for n in tree.path(tree.best)} if tree.nodes else set()
+    yield dict(tree=tree, best=best, greedy=set(), drawn=set())
     def ids(**how): return self.learn.sample(state['text'], state['n_words'], **how).ids
     yield dict(greedy=nodes_on(tree, ids(temperature=0)), drawn=nodes_on(tree, ids(seed=state['seed'])))
 
 @patch
 def controls(self:BeamPanel):
     "The prompt and the settings of the search"
+    def slide(key, label, tip, low, high): return self.control('IntSlider', key, label, tip, min=low, max=high)
     text = self.control('Textarea', 'text', 'Prompt', 'What the search goes on from', layout=dict(height='60px'))
-    def slide(key, label, tip, lo, hi): return self.control('IntSlider', key, label, tip, min=lo, max=hi)
-    search = [slide('n_words', 'Words', 'Levels of the tree', 1, 8), slide('beam_sz', 'Beams', 'Paths that are kept', 1, 8), slide('top_k', 'Top-k', 'Next words tried for each path', 1, 20),
+    search = [slide('n_words', 'Words', 'Levels of the tree', 1, 8), slide('beam_sz', 'Beams', 'Paths that are kept', 1, 8),
+        slide('top_k', 'Top-k', 'Next words tried for each path', 1, 20),
         slide('groups', 'Groups', 'Beams in so many groups that avoid each other', 1, 4)]
-    penalty = self.control('FloatSlider', 'length_penalty', 'Penalty', 'Length penalty: scores are divided by length to this power', min=0, max=2, step=.1)
-    show = [slide('level', 'Level', 'How far the tree is drawn', 1, 8), slide('n_pruned', 'Pruned', 'Pruned words of each level', 0, 8), penalty,
+    penalty = 'Length penalty: scores are divided by length to this power'
+    show = [slide('level', 'Level', 'How far the tree is drawn', 1, 8),
+        slide('n_pruned', 'Pruned', 'Pruned words of each level', 0, 8),
+        self.control('FloatSlider', 'length_penalty', 'Penalty', penalty, min=0, max=2, step=.1),
         self.control('IntText', 'seed', 'Seed', 'Of the drawn text')]
-    return [text, self.row(*search, *show, width='340px'), self.row(self.control('Checkbox', 'pruned', 'Show pruned words'), self.control('Checkbox', 'numbers', 'Every word as a table'))]
+    tick = [self.control('Checkbox', 'pruned', 'Show pruned words'), self.control('Checkbox', 'numbers', 'Every word as a table')]
+    return [text, self.row(*search, *show, width='340px'), self.row(*tick)]

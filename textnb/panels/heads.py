@@ -6,7 +6,7 @@ Docs: https://textnb.github.io/textnb/07_panels/heads.html.md"""
 
 # %% auto #0
 __all__ = ['ALL', 'ROLL', 'head_weights', 'memory_share', 'heat_png', 'heads_grid', 'word_row', 'render_heads', 'clip_head',
-           'HeadsPanel']
+           'reduce_heads', 'HeadsPanel']
 
 # %% ../../nbs/07_panels/14_heads.ipynb #68e403f9
 import base64, io
@@ -14,12 +14,12 @@ import base64, io
 import numpy as np, torch
 from fastcore.basics import patch
 
+from ..base import check_text, esc
 from ..learn import encoder_of, eval_mode
-from .drawing import *
-from .state import *
-from .panel import *
-from ..base import esc
 from ..explain import rollout
+from .drawing import chip, legend, panel_table, shading, visible
+from .state import set_key
+from .panel import Panel
 
 # %% ../../nbs/07_panels/14_heads.ipynb #00ca32df
 def head_weights(
@@ -27,17 +27,21 @@ def head_weights(
     text:str, # any text
     n_memory:int=0, # words at the beginning that a Transformer-XL reads into its memory
 )->tuple: # tokens in reading order, number of those in the memory, and by layer an array (n_heads, words that look, words looked at)
-    "How much each word looks at each word, by layer and head"
-    if not isinstance(text, str): raise TypeError(f'the text must be a str, not {type(text).__name__} {text!r:.40}')
-    enc,d = encoder_of(learn.model),learn.data
-    if not hasattr(enc, 'attentions'): raise TypeError(f'{type(enc).__name__} has no attention heads: this is for Transformer and TransformerXL')
-    way = slice(None, None, -1 if d.backwards else 1)
-    toks,ids = list(d.tokens(text))[way],torch.from_numpy(np.asarray(d.encode(text), dtype=np.int64)[way].copy())[None].to(enc.encoder.weight.device)
-    n = min(n_memory, ids.shape[1]-1, getattr(enc, 'mem_len', 0)) if ids.shape[1] else 0
+    "How much each word looks at each word, by layer and head; raises a TypeError if the model has no heads"
+    check_text(text)
+    enc, data = encoder_of(learn.model), learn.data
+    if not hasattr(enc, 'attentions'):
+        raise TypeError(f'{type(enc).__name__} has no attention heads: this is for Transformer and TransformerXL')
+    way = slice(None, None, -1 if data.backwards else 1) # the order in which the model reads
+    tokens = list(data.tokens(text))[way]
+    ids = np.asarray(data.encode(text), dtype=np.int64)[way].copy()
+    x = torch.from_numpy(ids)[None].to(enc.encoder.weight.device)
+    if not len(ids): return tokens,0,[]
+    n = max(0, min(n_memory, len(ids)-1, getattr(enc, 'mem_len', 0)))
     with eval_mode(learn.model), torch.no_grad():
-        state = enc(ids[:,:n])[2] if n>0 else None
-        found = enc.attentions(ids[:,max(n, 0):], state) if ids.shape[1] else []
-    return toks,max(n, 0),[o[0].float().cpu().numpy() for o in found]
+        state = enc(x[:,:n])[2] if n else None
+        layers = enc.attentions(x[:,n:], state)
+    return tokens,n,[layer[0].float().cpu().numpy() for layer in layers]
 
 # %% ../../nbs/07_panels/14_heads.ipynb #62c110bd
 def memory_share(
@@ -58,48 +62,62 @@ def heat_png(
     imsave(f, a, cmap=cmap, vmin=0, vmax=1, format='png', metadata=dict(Software=None))
     return 'data:image/png;base64,'+base64.b64encode(f.getvalue()).decode()
 
+def _head_figure(head, weights, n, on):
+    "The picture of one head, with a line behind the memory"
+    alt = f'Weights of head {head}: each row a word that looks, each column a word looked at'
+    look = 'width:100%;aspect-ratio:1;image-rendering:pixelated'
+    picture = f'<img src="{heat_png(weights)}" alt="{alt}" style="{look}">'
+    said = f'head {head}'
+    if n:
+        left = f'{n/weights.shape[1]:.1%}'
+        picture += f'<div style="position:absolute;left:{left};top:0;bottom:0;border-left:2px solid #e08214"></div>'
+        said += f', {weights[:,:n].sum(-1).mean():.0%} memory'
+    frame = '3px solid #e08214' if on else '1px solid #8886'
+    box = f'<div style="position:relative;border:{frame};line-height:0">{picture}</div>'
+    caption = f'<figcaption class="tnb-note">{said}</figcaption>'
+    return f'<figure style="margin:0 10px 10px 0;flex:0 0 150px">{box}{caption}</figure>'
+
 def heads_grid(
     state:dict, # of a heads panel
 )->str: # HTML
     "A picture for each head of the layer"
-    a,n = state['layers'][state['layer']],state['n']
-    def one(h, o):
-        on,where = h==state['head'],f'{n/o.shape[1]:.1%}'
-        line = f'<div style="position:absolute;left:{where};top:0;bottom:0;border-left:2px solid #e08214"></div>' if n else ''
-        frame = '3px solid #e08214' if on else '1px solid #8886'
-        mem = f', {o[:,:n].sum(-1).mean():.0%} memory' if n else ''
-        return (f'<figure style="margin:0 10px 10px 0;flex:0 0 150px"><div style="position:relative;border:{frame};line-height:0"><img src="{heat_png(o)}" '
-            f'alt="Weights of head {h}: each row a word that looks, each column a word looked at" style="width:100%;aspect-ratio:1;image-rendering:pixelated">{line}</div>'
-            f'<figcaption class="tnb-note">head {h}{mem}</figcaption></figure>')
-    return f'<div style="display:flex;flex-wrap:wrap">{"".join(one(h, o) for h,o in enumerate(a))}</div>'
+    layer = state['layers'][state['layer']]
+    figures = [_head_figure(i, weights, state['n'], i==state['head']) for i,weights in enumerate(layer)]
+    return f'<div style="display:flex;flex-wrap:wrap">{"".join(figures)}</div>'
 
 # %% ../../nbs/07_panels/14_heads.ipynb #1463196c
-ALL,ROLL = -1,-2
+ALL, ROLL = -1, -2 # in place of the number of a head: all of the layer, or the rollout over all layers
 
 def word_row(
     state:dict, # of a heads panel
 )->np.ndarray: # a weight for each word
-    "Where the chosen word looks"
-    q,a = state['word']-state['n'],state['layers'][state['layer']]
-    if state['head']==ROLL:
-        if state['n']: raise ValueError('rollout multiplies layer by layer, which a memory does not allow: set the memory to 0')
-        return rollout([torch.from_numpy(o) for o in state['layers']]).numpy()[q]
-    return a.mean(0)[q] if state['head']==ALL else a[state['head']][q]
+    "Where the chosen word looks; raises a ValueError for a rollout with a memory"
+    row, layer, head = state['word']-state['n'], state['layers'][state['layer']], state['head']
+    if head==ALL: return layer.mean(0)[row]
+    if head!=ROLL: return layer[head][row]
+    if state['n']: raise ValueError('rollout multiplies layer by layer, which a memory does not allow: set the memory to 0')
+    return rollout([torch.from_numpy(layer) for layer in state['layers']]).numpy()[row]
 
 def render_heads(
     state:dict, # of a heads panel
 )->str: # HTML
     "The grid of heads, and where one word looks"
     if not state['layers']: return ''
-    w,toks = word_row(state),state['tokens']
-    top = float(w.max(initial=0)) or 1.
-    who = {ALL:f'all heads of layer {state["layer"]}', ROLL:'the rollout over all layers'}.get(state['head'], f'head {state["head"]} of layer {state["layer"]}')
-    res = f'<h4>Layer {state["layer"]}</h4>{heads_grid(state)}<h4>Where {visible(toks[state["word"]])} looks, with {esc(who)}</h4>'
-    res += f'{shading(toks, w/top, "Purples", [f"{t}: {x:.3f}" for t,x in zip(toks, w)])}{legend(top, False, "Purples")}'
-    n = state['n']
-    if n: res += f'<p>{chip("to the memory", f"{w[:n].sum():.1%}")}{chip("to the segment", f"{w[n:].sum():.1%}")}</p>'
-    res += '<p class="tnb-note">Weights, not explanations: they say where a head looked, and not what that did to the answer.</p>'
-    return res + (panel_table(['#','word','weight','part'], [[i,t,float(x),'memory' if i<n else 'segment'] for i,(t,x) in enumerate(zip(toks, w))], 'Weights of this word') if state['numbers'] else '')
+    weights, tokens, n, layer = word_row(state), state['tokens'], state['n'], state['layer']
+    top = float(weights.max(initial=0)) or 1.
+    whole = {ALL: f'all heads of layer {layer}', ROLL: 'the rollout over all layers'}
+    who = whole.get(state['head'], f"head {state['head']} of layer {layer}")
+    head = f"<h4>Where {visible(tokens[state['word']])} looks, with {esc(who)}</h4>"
+    text = shading(tokens, weights/top, 'Purples', [f'{t}: {w:.3f}' for t,w in zip(tokens, weights)])
+    res = f'<h4>Layer {layer}</h4>{heads_grid(state)}{head}{text}{legend(top, False, "Purples")}'
+    if n:
+        memory, segment = f'{weights[:n].sum():.1%}', f'{weights[n:].sum():.1%}'
+        res += f'<p>{chip("to the memory", memory)}{chip("to the segment", segment)}</p>'
+    said = 'Weights, not explanations: they say where a head looked, and not what that did to the answer.'
+    res += f'<p class="tnb-note">{said}</p>'
+    if not state['numbers']: return res
+    rows = [[i, t, float(w), 'memory' if i<n else 'segment'] for i,(t,w) in enumerate(zip(tokens, weights))]
+    return res+panel_table(['#', 'word', 'weight', 'part'], rows, 'Weights of this word')
 
 # %% ../../nbs/07_panels/14_heads.ipynb #e811c304
 def clip_head(
@@ -108,53 +126,73 @@ def clip_head(
     "Layer, head and word inside what there is"
     if not state['layers']: return state
     layer = max(0, min(state['layer'], len(state['layers'])-1))
-    heads,n = len(state['layers'][layer]),len(state['tokens'])
-    return {**state, 'layer':layer, 'head':state['head'] if state['head']<heads else 0, 'word':max(state['n'], min(state['word'], n-1))}
+    head = state['head'] if state['head']<len(state['layers'][layer]) else 0
+    word = max(state['n'], min(state['word'], len(state['tokens'])-1)) # words of the memory do not look any more
+    return {**state, 'layer': layer, 'head': head, 'word': word}
 
+def reduce_heads(
+    state:dict, # of a heads panel
+    event:tuple, # name and value
+)->dict: # a new state
+    "The state of a heads panel after `event`"
+    return clip_head(set_key(state, event))
+
+# %% ../../nbs/07_panels/14_heads.ipynb #59460dc5
 class HeadsPanel(Panel):
     "Where the heads of a Transformer look"
     title = 'Where the heads look'
     inputs = ('text','n_memory')
     kept = ('text','n_memory','layer','head','word','numbers')
     height = '320px'
-    reduce,render = staticmethod(lambda state, event: clip_head(set_key(state, event))),staticmethod(render_heads)
-    say = staticmethod(lambda s: f"{len(s['layers'])} layers, {len(s['tokens'])} words, {s['n']} of them in the memory" if s['layers'] else '')
+    live_choices = True
+    reduce = staticmethod(reduce_heads)
+    render = staticmethod(render_heads)
 
     def __init__(self,
         learn, # a learner with a Transformer or a Transformer-XL
         text:str='', # the first text
         n_memory:int=0, # words that a Transformer-XL has in its memory
     ):
-        head_weights(learn, '')
+        head_weights(learn, '') # refuses a model without heads
         self.learn = learn
-        super().__init__(dict(text=text, n_memory=n_memory, layer=0, head=0, word=10**9, numbers=False, tokens=[], n=0, layers=[]))
+        state = dict(text=text, n_memory=n_memory, layer=0, head=0, word=10**9, numbers=False) # the last word
+        super().__init__(dict(state, tokens=[], n=0, layers=[]))
+
+    def say(self, state):
+        if not state['layers']: return ''
+        return f"{len(state['layers'])} layers, {len(state['tokens'])} words, {state['n']} of them in the memory"
 
 # %% ../../nbs/07_panels/14_heads.ipynb #1dc60aad
 @patch
 def work(self:HeadsPanel, state):
     "Read the text"
-    toks,n,layers = head_weights(self.learn, state['text'], state['n_memory'])
-    new = clip_head({**state, 'tokens':toks, 'n':n, 'layers':layers})
-    return {k:new[k] for k in ('tokens','n','layers','layer','head','word')}
+    tokens, n, layers = head_weights(self.learn, state['text'], state['n_memory'])
+    new = clip_head({**state, 'tokens': tokens, 'n': n, 'layers': layers})
+    return {k: new[k] for k in ('tokens','n','layers','layer','head','word')}
 
 @patch
 def choices(self:HeadsPanel, state):
     "Layers, heads and words that there are"
-    if not state['layers']: return dict(layer=[0], head=[('0',0)], word=[('–',state['word'])])
-    heads = [(str(i),i) for i in range(len(state['layers'][state['layer']]))]
-    return dict(layer=list(range(len(state['layers']))), head=[*heads,('all heads',ALL),('rollout',ROLL)], word=[(f'{i} {t}',i) for i,t in enumerate(state['tokens']) if i>=state['n']])
-
-@patch
-def _paint(self:HeadsPanel):
-    self._sync()
-    Panel._paint(self)
+    layers = state['layers']
+    if not layers: return dict(layer=[0], head=[('0',0)], word=[('–',state['word'])])
+    heads = [(str(i),i) for i in range(len(layers[state['layer']]))]
+    words = [(f'{i} {t}',i) for i,t in enumerate(state['tokens']) if i>=state['n']]
+    return dict(layer=list(range(len(layers))), head=[*heads, ('all heads',ALL), ('rollout',ROLL)], word=words)
 
 # %% ../../nbs/07_panels/14_heads.ipynb #d7f5dc81
+_menus = dict(
+    layer=('Layer', 'Layers, from the words upward'),
+    head=('Head', 'One head, all of them, or the rollout'),
+    word=('Word', 'The word that looks'))
+
 @patch
 def controls(self:HeadsPanel):
     "The text, and what to look at"
     text = self.control('Textarea', 'text', 'Text', 'Type here: the pictures follow', layout=dict(height='70px'))
-    pick = [self.control('Dropdown', k, lab, tip) for k,lab,tip in (('layer','Layer','Layers, from the words upward'),('head','Head','One head, all of them, or the rollout'),('word','Word','The word that looks'))]
-    mem = getattr(encoder_of(self.learn.model), 'mem_len', 0)
-    more = [self.control('IntSlider', 'n_memory', 'Memory', 'So many words at the beginning are in the memory', min=0, max=mem)] if mem else []
-    return [text, self.row(*pick, *more, width='200px'), self.row(self.control('Checkbox', 'numbers', 'Weights as a table'))]
+    pick = [self.control('Dropdown', key, *words) for key,words in _menus.items()]
+    most = getattr(encoder_of(self.learn.model), 'mem_len', 0)
+    if most:
+        tip = 'So many words at the beginning are in the memory'
+        pick.append(self.control('IntSlider', 'n_memory', 'Memory', tip, min=0, max=most))
+    numbers = self.control('Checkbox', 'numbers', 'Weights as a table')
+    return [text, self.row(*pick, width='200px'), self.row(numbers)]
