@@ -384,8 +384,11 @@ def controls(self:AttentionPanel):
     rival = c(kind, 'rival', 'Rather than', 'Explain the class rather than this other one')
     how = [c('Dropdown', key, *words) for key,words in _menus.items()]
     low, high = _gammas
-    gamma = c('BoundedFloatText', 'gamma', 'Gamma', 'How quickly colour grows with the score', min=low, max=high, step=.25)
+    grows = 'How quickly colour grows with the score'
+    gamma = c('BoundedFloatText', 'gamma', 'Gamma', grows, min=low, max=high, step=.25)
     gone = c('Dropdown', 'token', 'Without', 'Take this piece out, and see what becomes of the prediction')
     press = picker(self, 'token', 'Words of the text')
-    last = [c('Checkbox', 'numbers', 'Scores as a table', 'Show every score in a table'), self.button('Files', 'files', _what)]
-    return [text, self.row(who, rival, *how, gamma, gone, width='215px'), self.row(*last), *([press] if press else [])]
+    numbers = c('Checkbox', 'numbers', 'Scores as a table', 'Show every score in a table')
+    files = self.button('Files', 'files', _what)
+    rows = [text, self.row(who, rival, *how, gamma, gone, width='215px'), self.row(numbers, files)]
+    return [*rows, press] if press else rows

@@ -53,7 +53,8 @@ def _box(node, x, y, state):
     marks = ''.join(mark for mark,key in (('◆','greedy'), ('●','drawn')) if node.num in state[key])
     word = node.token if len(node.token)<12 else node.token[:11]+'…'
     why = '' if node.kept else f' {node.reason}'
-    said = f'{node.token}: log-probability {node.token_logp:.3f}, of the path {node.logp:.3f}; {state["tree"].why(node)}'
+    said = f'{node.token}: log-probability {node.token_logp:.3f}, of the path {node.logp:.3f}'
+    said = f'{said}; {state["tree"].why(node)}'
     label = f'{visible(word)} <tspan font-size="10.5">{math.exp(node.token_logp):.3f}{esc(why)}</tspan> {marks}'
     frame = f'<rect x="{x}" y="{y}" width="{_box_w}" height="{_box_h}" rx="5" fill="{fill}" stroke="#8073ac"{dash}/>'
     text = f'<text x="{x+7}" y="{y+16}" font-size="12.5" fill="{ink}">{label}</text>'
@@ -157,7 +158,8 @@ class BeamPanel(Panel):
     ):
         if not learn.data.is_lm: raise TypeError('this panel is for language models')
         self.learn = learn
-        search = dict(n_words=n_words, beam_sz=beam_sz, top_k=10, n_pruned=n_pruned, length_penalty=0., groups=1, seed=seed)
+        search = dict(n_words=n_words, beam_sz=beam_sz, top_k=10, n_pruned=n_pruned)
+        search |= dict(length_penalty=0., groups=1, seed=seed)
         found = dict(tree=None, best=set(), greedy=set(), drawn=set())
         super().__init__(dict(text=text, **search, level=n_words, pruned=True, numbers=False, **found))
 
@@ -182,7 +184,8 @@ def controls(self:BeamPanel):
     "The prompt and the settings of the search"
     def slide(key, label, tip, low, high): return self.control('IntSlider', key, label, tip, min=low, max=high)
     text = self.control('Textarea', 'text', 'Prompt', 'What the search goes on from', layout=dict(height='60px'))
-    search = [slide('n_words', 'Words', 'Levels of the tree', 1, 8), slide('beam_sz', 'Beams', 'Paths that are kept', 1, 8),
+    search = [slide('n_words', 'Words', 'Levels of the tree', 1, 8),
+        slide('beam_sz', 'Beams', 'Paths that are kept', 1, 8),
         slide('top_k', 'Top-k', 'Next words tried for each path', 1, 20),
         slide('groups', 'Groups', 'Beams in so many groups that avoid each other', 1, 4)]
     penalty = 'Length penalty: scores are divided by length to this power'
@@ -190,5 +193,6 @@ def controls(self:BeamPanel):
         slide('n_pruned', 'Pruned', 'Pruned words of each level', 0, 8),
         self.control('FloatSlider', 'length_penalty', 'Penalty', penalty, min=0, max=2, step=.1),
         self.control('IntText', 'seed', 'Seed', 'Of the drawn text')]
-    tick = [self.control('Checkbox', 'pruned', 'Show pruned words'), self.control('Checkbox', 'numbers', 'Every word as a table')]
+    tick = [self.control('Checkbox', 'pruned', 'Show pruned words'),
+        self.control('Checkbox', 'numbers', 'Every word as a table')]
     return [text, self.row(*search, *show, width='340px'), self.row(*tick)]

@@ -310,7 +310,8 @@ def _labels(self:CleaningDesk):
     b, names = self.button, self.state['classes']
     like = dict(button_color='#dcd6ea', text_color='#000000')
     if len(names)<=10: return [b(o, 'label', f'label the open row {o}', o, style=like) for o in names]
-    return [self.control('Dropdown', 'new', 'New label'), b('Relabel', 'label', 'give the open row this label', style=like)]
+    menu = self.control('Dropdown', 'new', 'New label')
+    return [menu, b('Relabel', 'label', 'give the open row this label', style=like)]
 
 # %% ../../nbs/07_panels/09_cleaning.ipynb #ae524613
 @patch
@@ -370,7 +371,8 @@ def _csv_changes(state, text_of, o):
     if text_hash(text_of(row))!=text_hash(o.text):
         raise ValueError(f'row {row} has another text here. Is it a file of these data?')
     if o.drop not in ('', '0', '1'): raise ValueError(f'drop is 0 or 1, not {o.drop!r}')
-    return [_known(state, (row, 'label', o.new_label or None)), (row, 'drop', o.drop=='1' or None), (row, 'note', o.note or None)]
+    label = _known(state, (row, 'label', o.new_label or None))
+    return [label, (row, 'drop', o.drop=='1' or None), (row, 'note', o.note or None)]
 
 @patch
 def read_csv(self:CleaningDesk,

@@ -42,7 +42,11 @@ def _checked_steps(steps):
 
 # %% ../../nbs/07_panels/15_edits.ipynb #afec692f
 WINDOW = 40 # words that have a button at a time
-_advisers = dict(lm='the language model', less='HotFlip: less of the class', more='HotFlip: more of the class', remove='delete or mask')
+_advisers = dict(
+    lm='the language model',
+    less='HotFlip: less of the class',
+    more='HotFlip: more of the class',
+    remove='delete or mask')
 _orders = {'as proposed': '', 'lowest first': 'down', 'highest first': 'up'}
 
 def ordered_edits(
@@ -229,7 +233,8 @@ def _path_rows(state):
     "A row for each step: its number, what was done, the probability after it, the change, and whether it is undone"
     at, ps, rows = state['at'], [_p(state, text) for text,_ in state['steps']], []
     for i,(_,said) in enumerate(state['steps']):
-        when = 'now' if i==at else 'undone' if i>at else ''
+        when = 'undone' if i>at else ''
+        if i==at: when = 'now'
         if i==0: rows.append([i, 'the first text', ps[i], '', when])
         else: rows.append([i, _short(said, 60), ps[i], f'{ps[i]-ps[i-1]:+.3f}', when])
     return rows
@@ -294,19 +299,21 @@ class EditPanel(Panel):
     def __init__(self,
         learn, # a classifier's learner
         text:str='', # the first text
-        lm=None, # a language model's learner, or the file that its `export` wrote; without one there are HotFlip, delete and mask
+        lm=None, # a language model's learner, or the file that its `export` wrote; without one HotFlip, delete and mask
         how:str=None, # the first adviser: 'lm', 'less', 'more' (HotFlip) or 'remove'
         class_id=None, # the class to look at, by number or name; default the one that is predicted for `text`
         k:int=8, # how many proposals
     ):
-        if learn.data.is_lm: raise TypeError('this panel asks a classifier: give it first, and the language model as lm=…')
+        if learn.data.is_lm:
+            raise TypeError('this panel asks a classifier: give it first, and the language model as lm=…')
         check_text(text)
         self.learn = learn
         self.lm = None if lm is None else open_lm(lm)
         probs = learn.predict_texts([text])[0]
         names = class_names(learn, len(probs))
         on = int(probs.argmax()) if class_id is None else _class_number(learn, class_id, len(names))
-        state = dict(text=text, steps=((text,''),), at=0, place=0, how='less', explained=names[on], order='', k=k, choice=0)
+        state = dict(text=text, steps=((text,''),), at=0, place=0, how='less', explained=names[on])
+        state |= dict(order='', k=k, choice=0)
         state |= dict(classes=names, has_lm=self.lm is not None, words=[], edits=[], probs={})
         super().__init__(reduce_edit(state, ('how', how or ('lm' if self.lm else 'less'))))
 
@@ -348,9 +355,11 @@ def controls(self:EditPanel):
     "The text, its words, the adviser, and what can be done"
     c, b = self.control, self.button
     text = c('Textarea', 'text', 'Text', 'Type here, or choose a word below', layout=dict(height='70px'))
-    word = c('ToggleButtons', 'place', 'Word', 'The word to edit', style=dict(description_width='80px', button_width='auto'))
+    wide = dict(description_width='80px', button_width='auto')
+    word = c('ToggleButtons', 'place', 'Word', 'The word to edit', style=wide)
     word.add_class('tnb-words').add_class('widget-inline-hbox')
-    self._pages = [b('‹ Words before', 'page', 'The 40 words before', -1), b('Words after ›', 'page', 'The next 40 words', 1)]
+    self._pages = [b('‹ Words before', 'page', f'The {WINDOW} words before', -1),
+        b('Words after ›', 'page', f'The next {WINDOW} words', 1)]
     ask = [c('Dropdown', key, *words) for key,words in _menus.items()]
     ask.append(c('BoundedIntText', 'k', 'How many', 'So many proposals', min=1, max=50))
     do = [c('Dropdown', 'choice', 'Instead', 'A proposal'), b('Take it', 'take', 'Make this edit'),

@@ -26,7 +26,7 @@ def head_weights(
     learn, # a learner with a Transformer or a Transformer-XL
     text:str, # any text
     n_memory:int=0, # words at the beginning that a Transformer-XL reads into its memory
-)->tuple: # tokens in reading order, number of those in the memory, and by layer an array (n_heads, words that look, words looked at)
+)->tuple: # tokens in reading order, number of those in the memory, by layer (n_heads, words that look, words looked at)
     "How much each word looks at each word, by layer and head; raises a TypeError if the model has no heads"
     check_text(text)
     enc, data = encoder_of(learn.model), learn.data
@@ -95,7 +95,8 @@ def word_row(
     row, layer, head = state['word']-state['n'], state['layers'][state['layer']], state['head']
     if head==ALL: return layer.mean(0)[row]
     if head!=ROLL: return layer[head][row]
-    if state['n']: raise ValueError('rollout multiplies layer by layer, which a memory does not allow: set the memory to 0')
+    if state['n']:
+        raise ValueError('rollout multiplies layer by layer, which a memory does not allow: set the memory to 0')
     return rollout([torch.from_numpy(layer) for layer in state['layers']]).numpy()[row]
 
 def render_heads(
@@ -103,7 +104,8 @@ def render_heads(
 )->str: # HTML
     "The grid of heads, and where one word looks"
     if not state['layers']: return ''
-    weights, tokens, n, layer = word_row(state), state['tokens'], state['n'], state['layer']
+    weights, tokens = word_row(state), state['tokens']
+    n, layer = state['n'], state['layer']
     top = float(weights.max(initial=0)) or 1.
     whole = {ALL: f'all heads of layer {layer}', ROLL: 'the rollout over all layers'}
     who = whole.get(state['head'], f"head {state['head']} of layer {layer}")

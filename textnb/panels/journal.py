@@ -174,7 +174,8 @@ def append(self:Journal,
             os.fsync(f.fileno())
         except OSError as e:
             _cut(f, self.size)
-            raise OSError(e.errno, f'{e.strerror}: {self.path} could not be written, and the change was not made') from e
+            said = f'{e.strerror}: {self.path} could not be written, and the change was not made'
+            raise OSError(e.errno, said) from e
     self.size += len(data)
     self.torn = False
 
@@ -225,7 +226,8 @@ def _find_rows(df, rows, names, texts):
         at = df.index.get_indexer([key])[0] if named else row
         if not 0<=at<len(df) or text_hash(texts[at])!=known:
             cure = 'is it the table that the data came from, with its index?'
-            raise ValueError(f'row {row if key is None else key} of the table does not hold the text that was judged: {cure}')
+            name = row if key is None else key
+            raise ValueError(f'row {name} of the table does not hold the text that was judged: {cure}')
         res[row] = at
     return res
 
@@ -263,10 +265,12 @@ def apply_edits(
     path = Path(journal)
     if not path.exists(): raise FileNotFoundError(f'{path} is not there: give the journal of a cleaning desk')
     lines, _ = journal_lines(path)
-    if not lines or lines[0].get('journal')!='textnb.cleaning': raise ValueError(f'{path} is not a journal of a cleaning desk')
+    if not lines or lines[0].get('journal')!='textnb.cleaning':
+        raise ValueError(f'{path} is not a journal of a cleaning desk')
     rows = replay(journal_events(lines, path))['rows']
     names = {} # row -> its name in the table, and the hash of its text
     for o in lines[1:]:
-        for (row,_,_),key,known in zip(o.get('changes', []), o.get('keys', []), o.get('texts', [])): names[row] = key,known
+        found = zip(o.get('changes', []), o.get('keys', []), o.get('texts', []))
+        for (row,_,_),key,known in found: names[row] = key,known
     at = _find_rows(df, rows, names, joined_texts(df, text_col))
     return cleaned_table(df, rows, at, label_col, note_col, {str(c): c for c in lines[0]['classes']})

@@ -70,7 +70,8 @@ function render({model, el}) {
     set(all[0].parentElement, {...list, 'data-lm-suppress-shortcuts': 'true'})
     at = Math.min(at, all.length-1)
     const said = o => `${o.textContent.trim() || 'blank'}, ${o.title}`
-    const option = (o, i) => ({role: 'option', tabindex: i==at ? 0 : -1, 'aria-selected': chosen(o), 'aria-label': said(o)})
+    const stop = i => i==at ? 0 : -1
+    const option = (o, i) => ({role: 'option', tabindex: stop(i), 'aria-selected': chosen(o), 'aria-label': said(o)})
     all.forEach((o, i) => set(o, option(o, i)))
     if (inside) all[at].focus({preventScroll: true})
   }

@@ -78,7 +78,8 @@ def _score_chip(s):
     "One number beside those of random rankings, with the verdict in words"
     name, sign = metrics[s.name]
     tip = f'{"more" if sign>0 else "less"} is better'
-    return chip(name, f'{s.value:.2f} {_marks[s.verdict]} {s.verdict}', tip, f'(random {s.random:.2f} ± {s.spread:.2f})')
+    value, chance = f'{s.value:.2f} {_marks[s.verdict]} {s.verdict}', f'(random {s.random:.2f} ± {s.spread:.2f})'
+    return chip(name, value, tip, chance)
 
 def _row(a, f):
     "One method: its name, its numbers, its shading"
@@ -202,14 +203,16 @@ def __init__(self:MethodBench,
     mode:str='delete', # how words are removed: one of `removals`
 ):
     if learn.data.is_lm:
-        raise NotImplementedError('faithfulness is measured on the classes of a classifier; for a language model use `attribute`')
+        cure = 'for a language model use `attribute`'
+        raise NotImplementedError(f'faithfulness is measured on the classes of a classifier; {cure}')
     self.learn = learn
     self.rows = {} # method -> its row, for the text under `key`
     known = methods_of(learn)
     if methods is None: methods = [m for m in _different if m in known]
     if isinstance(methods, str): methods = [methods]
     facts = dict(methods=known, classes=class_names(learn, len(learn.data.classes or [0])))
-    state = dict(text=text, methods=tuple(method_named(learn, m) for m in methods), explained='', mode='delete', facts=facts)
+    methods = tuple(method_named(learn, m) for m in methods)
+    state = dict(text=text, methods=methods, explained='', mode='delete', facts=facts)
     state |= dict(sort='', ranks='spearman', numbers=False, links=False, rows=[])
     for event in ('explained', class_id or ''), ('mode', mode): state = reduce_bench(state, event)
     Panel.__init__(self, state)

@@ -45,8 +45,8 @@ def confusion_html(
     return panel_table(['actual ↓ predicted →', *names], rows, 'Confusion matrix')
 
 # %% ../../nbs/07_panels/07_top_losses.ipynb #32556c5e
-_columns = [('Text','auto','text'), ('Actual','84px','actual'), ('Predicted','84px','predicted'), ('Loss','52px','loss'),
-    ('Prob.','52px','prob'), ('Why it is here','24%','reason')]
+_columns = [('Text','auto','text'), ('Actual','84px','actual'), ('Predicted','84px','predicted'),
+    ('Loss','52px','loss'), ('Prob.','52px','prob'), ('Why it is here','24%','reason')]
 
 def _class_no(interp, k):
     "The number of a class, given by number or name; -1 for any"
@@ -121,7 +121,8 @@ def to_frame(self:TopLossPanel)->pd.DataFrame: # index: position in the data set
     res = self.interp.facts.iloc[rows].rename_axis('row')
     names = np.array([str(o) for o in self.interp.data.classes], dtype=object)
     texts = [self.interp.text_of(i) for i in rows]
-    return res.assign(actual=names[res.actual], predicted=names[res.predicted], reason=self.interp.reasons(rows), text=texts)
+    res = res.assign(actual=names[res.actual], predicted=names[res.predicted])
+    return res.assign(reason=self.interp.reasons(rows), text=texts)
 
 @patch
 def files(self:TopLossPanel):

@@ -154,7 +154,8 @@ def _best(state, _):
     "Go to the unit that fits best"
     found = unit_rows(state)
     if found is None:
-        raise ValueError('say first what to look for: a pattern that some words match and others do not, or a stretch of words')
+        what = 'a pattern that some words match and others do not, or a stretch of words'
+        raise ValueError(f'say first what to look for: {what}')
     return {**state, 'layer': int(found.layer[0]), 'unit': int(found.unit[0])}
 
 def reduce_units(
@@ -213,7 +214,8 @@ def controls(self:UnitPanel):
     seek = [c('Text', 'pattern', 'Look for', 'A regular expression'),
         c('IntRangeSlider', 'stretch', 'Or words', stretch, min=0, max=self._last),
         self.button('Best unit', 'best', 'Go to the unit that tells best')]
-    return [text, self.row(*where, width='180px'), self.row(*seek), self.row(c('Checkbox', 'numbers', 'Values as a table'))]
+    numbers = c('Checkbox', 'numbers', 'Values as a table')
+    return [text, self.row(*where, width='180px'), self.row(*seek), self.row(numbers)]
 
 @patch
 def _paint(self:UnitPanel):

@@ -166,7 +166,8 @@ def _cost_chips(record):
     if len(record.tokens)>1:
         chips += [chip('bits a token', f'{record.mean_bits:.2f}'), chip('perplexity', f'{record.perplexity:.1f}')]
     tip = 'how many words were there in the list of the guesses of the model'
-    for name,n in record.rank_counts().items(): chips.append(chip(name if name=='later' else f'{name} guesses', str(n), tip))
+    for name,n in record.rank_counts().items():
+        chips.append(chip(name if name=='later' else f'{name} guesses', str(n), tip))
     unknown = int((~record.known).sum())
     if unknown: chips.append(chip('unknown words', str(unknown)))
     return ''.join(chips)
@@ -189,7 +190,8 @@ def _token_table(record):
     "Each token with its numbers"
     rows = []
     for i,(token,guesses) in enumerate(zip(record.tokens, record.guesses)):
-        rows.append([i, token, float(record.bits[i]), int(record.ranks[i]), float(record.entropy[i]), _guesses(guesses)])
+        bits, rank, expected = float(record.bits[i]), int(record.ranks[i]), float(record.entropy[i])
+        rows.append([i, token, bits, rank, expected, _guesses(guesses)])
     return panel_table(['#', 'token', 'bits', 'guess', 'expected', 'first guesses'], rows, 'Each token')
 
 # %% ../../nbs/07_panels/11_writing.ipynb #80c6bff5
@@ -233,7 +235,8 @@ class WritingPanel(Panel):
         n:int=10, # words to show
         shade:str='bits', # or 'rank'
     ):
-        if not learn.data.is_lm: raise TypeError('this panel is for language models: for a classifier there is the AttentionPanel')
+        if not learn.data.is_lm:
+            raise TypeError('this panel is for language models: for a classifier there is the AttentionPanel')
         self.learn = learn
         vocab, backwards = learn.data.vocab, learn.data.backwards
         state = dict(text=text, tail=[], **_filters, seed=seed, n=n, shade=shade, numbers=False, word='', place='')
@@ -268,7 +271,8 @@ def choices(self:WritingPanel, state):
     words, places, record = [('–','')], [('–','')], state['record']
     if state['logits'] is not None: words += [(f'{word}  {p:.3f}', i) for i,word,p,_,_ in next_rows(state) if p>0]
     if record is not None:
-        places += [(f'{i} {token}', i) for i,(token,span) in enumerate(zip(record.tokens, record.spans)) if span is not None]
+        for i,(token,span) in enumerate(zip(record.tokens, record.spans)):
+            if span is not None: places.append((f'{i} {token}', i))
     return dict(shade=_shades, word=words, place=places)
 
 @patch
@@ -286,12 +290,17 @@ def _paint(self:WritingPanel):
 @patch
 def _sliders(self:WritingPanel):
     "One for each filter"
-    def slide(kind, key, label, tip, low, high, **step): return self.control(kind, key, label, tip, min=low, max=high, **step)
+    def slide(key, label, tip, low, high, step):
+        kind = 'IntSlider' if step==1 else 'FloatSlider'
+        return self.control(kind, key, label, tip, min=low, max=high, step=step)
+    temperature = 'Below 1: less chance; 0: always the most probable word'
+    top_p = 'Only the most probable words with this total probability stay; 1: all'
+    min_p = 'Words with less than this share of the best probability go; 0: none'
     return [
-        slide('FloatSlider', 'temperature', 'Temperature', 'Below 1: less chance; 0: always the most probable word', 0, 2, step=.05),
-        slide('IntSlider', 'top_k', 'Top-k', 'Only so many words stay; 0: all', 0, 100),
-        slide('FloatSlider', 'top_p', 'Top-p', 'Only the most probable words with this total probability stay; 1: all', .05, 1, step=.05),
-        slide('FloatSlider', 'min_p', 'Min-p', 'Words with less than this share of the best probability go; 0: none', 0, .5, step=.01)]
+        slide('temperature', 'Temperature', temperature, 0, 2, .05),
+        slide('top_k', 'Top-k', 'Only so many words stay; 0: all', 0, 100, 1),
+        slide('top_p', 'Top-p', top_p, .05, 1, .05),
+        slide('min_p', 'Min-p', min_p, 0, .5, .01)]
 
 @patch
 def controls(self:WritingPanel):
