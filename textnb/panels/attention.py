@@ -73,6 +73,7 @@ def _check_piece(value, rows):
     good = isinstance(value, int) and -1<=value<n
     if not good: raise ValueError(f'there is no piece {value!r} to take out')
 
+# %% ../../nbs/07_panels/05_attention.ipynb #4dcf34e2
 def reduce_attention(
     state:dict, # of an attention panel
     event:tuple, # name and value
@@ -186,6 +187,7 @@ def _shading_html(state, a):
     head = f"<h4>What each {esc(state['view'][:-1])} did</h4>"
     return f'{head}{_shaded(state, a)}{scale}<p class="tnb-note">{esc(_caption(state, a))}</p>'
 
+# %% ../../nbs/07_panels/05_attention.ipynb #7e079f9f
 def render_attention(
     state:dict, # of an attention panel
 )->str: # HTML

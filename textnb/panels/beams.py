@@ -68,6 +68,7 @@ def _edge(a, b, bold):
     curve = f'M{x1:.0f} {y1:.1f} C{m:.0f} {y1:.1f} {m:.0f} {y2:.1f} {x2:.0f} {y2:.1f}'
     return f'<path d="{curve}" fill="none" stroke="#8073ac" stroke-width="{3 if bold else 1.2}"/>'
 
+# %% ../../nbs/07_panels/12_beams.ipynb #c26e5d63
 def tree_svg(
     state:dict, # of a beam panel
 )->str: # SVG

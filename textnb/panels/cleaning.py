@@ -17,6 +17,7 @@ from fastcore.basics import patch
 from ..base import esc
 from ..text import read_table
 from ..explain import methods_of, TextClassificationInterpretation, label_quality
+from .drawing import file_bytes
 from .panel import Panel
 from .rows import (ROW_FILTERS, VIEW, RowsPanel, bounds_of, check_size, excerpt, page_table, reduce_rows,
     render_row, row_parts, rows_state, select_rows)
@@ -75,6 +76,7 @@ def note_of(
     "The note about `row`"
     return state['edits']['rows'].get(row, {}).get('note') or ''
 
+# %% ../../nbs/07_panels/09_cleaning.ipynb #a02e6c65
 def reduce_desk(
     state:dict, # what is shown, and the edits
     event:tuple, # name and value
@@ -131,6 +133,7 @@ def _of_interp(interp):
         keys=df.index.tolist() if named else None,
         sort='loss' if interp.in_sample else 'quality', df=df)
 
+# %% ../../nbs/07_panels/09_cleaning.ipynb #5226fedf
 def _of_table(df, text_col, label_col):
     "What the desk needs of a table"
     if not len(df): raise ValueError('the table has no rows: there is nothing to decide about')
@@ -159,6 +162,7 @@ def _digest(d):
         h.update(f"{text_hash(d['search'](i))} {label}\n".encode('utf-8', 'backslashreplace'))
     return h.hexdigest()[:32]
 
+# %% ../../nbs/07_panels/09_cleaning.ipynb #43bcad34
 class CleaningDesk(RowsPanel):
     "Decide about texts and labels, with undo, redo and a journal"
     title = 'Cleaning desk'
@@ -335,16 +339,14 @@ def controls(self:CleaningDesk):
     return [self.row(*find), self.row(*order), self.row(*decide), self.row(*turn)]
 
 # %% ../../nbs/07_panels/09_cleaning.ipynb #c4b5ac1a
-def _whole(s): return str(s).encode('utf-8', 'backslashreplace').decode() # half a character as its number
-
 @patch
 def to_frame(self:CleaningDesk)->pd.DataFrame: # columns row, key, label, new_label, drop, note, text
     "The decisions as a table, a row for each that was decided"
     d, res = self.data, []
     for row,edit in sorted(self.state['edits']['rows'].items()):
         key = d['keys'][row] if d['keys'] else row
-        new, note = edit.get('label', ''), _whole(edit.get('note', ''))
-        res.append((row, key, d['labels'][row], new, int(edit.get('drop', False)), note, _whole(d['text'](row))))
+        note, text = (file_bytes(str(o)).decode() for o in (edit.get('note', ''), d['text'](row)))
+        res.append((row, key, d['labels'][row], edit.get('label', ''), int(edit.get('drop', False)), note, text))
     return pd.DataFrame(res, columns=['row', 'key', 'label', 'new_label', 'drop', 'note', 'text'])
 
 @patch
@@ -438,6 +440,7 @@ def apply(self:CleaningDesk,
         raise ValueError('this table lacks rows that were decided about: is it the one that the data came from?')
     return cleaned_table(df, rows, at, label_col, note_col, {str(c): c for c in d['classes']})
 
+# %% ../../nbs/07_panels/09_cleaning.ipynb #689b5d54
 @patch(cls_method=True)
 def from_csv(cls:CleaningDesk,
     path, # a CSV file; it is only read

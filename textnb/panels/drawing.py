@@ -94,6 +94,7 @@ def _pick_of(number, on):
     if number is None: return ''
     return f' data-pick="{number}" class="tnb-on"' if number==on else f' data-pick="{number}"'
 
+# %% ../../nbs/07_panels/01_drawing.ipynb #741965cd
 def shading(
     pieces:list, # words or parts of a text
     scores, # a number from -1 to 1 for each, or None

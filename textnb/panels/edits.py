@@ -239,6 +239,7 @@ def _path_rows(state):
         else: rows.append([i, _short(said, 60), ps[i], f'{ps[i]-ps[i-1]:+.3f}', when])
     return rows
 
+# %% ../../nbs/07_panels/15_edits.ipynb #f63609bd
 def edits_path(
     state:dict, # of an edit panel
     most:int=12, # steps of the table
@@ -277,6 +278,7 @@ def render_edit(
     body = f'<div class="tnb-grid">{top}</div>{head}{edits_table(state)}{note}{edits_path(state)}{why}'
     return f'{EDIT_STYLE}<div class="tnb-edits">{body}</div>'
 
+# %% ../../nbs/07_panels/15_edits.ipynb #ff8bad4e
 def say_edit(
     state:dict, # of an edit panel
 )->str: # a sentence
@@ -366,6 +368,7 @@ def controls(self:EditPanel):
         b('Undo', 'undo', 'Take the last edit back'), b('Redo', 'redo', 'Make it again')]
     return [text, word, self.row(*self._pages), self.row(*ask, width='200px'), self.row(*do, width='260px')]
 
+# %% ../../nbs/07_panels/15_edits.ipynb #82f3f44c
 @patch
 def _paint(self:EditPanel):
     self._sync()

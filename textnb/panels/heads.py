@@ -77,6 +77,7 @@ def _head_figure(head, weights, n, on):
     caption = f'<figcaption class="tnb-note">{said}</figcaption>'
     return f'<figure style="margin:0 10px 10px 0;flex:0 0 150px">{box}{caption}</figure>'
 
+# %% ../../nbs/07_panels/14_heads.ipynb #77d2a93d
 def heads_grid(
     state:dict, # of a heads panel
 )->str: # HTML
@@ -99,6 +100,7 @@ def word_row(
         raise ValueError('rollout multiplies layer by layer, which a memory does not allow: set the memory to 0')
     return rollout([torch.from_numpy(layer) for layer in state['layers']]).numpy()[row]
 
+# %% ../../nbs/07_panels/14_heads.ipynb #55a8957c
 def render_heads(
     state:dict, # of a heads panel
 )->str: # HTML

@@ -179,6 +179,7 @@ def append(self:Journal,
     self.size += len(data)
     self.torn = False
 
+# %% ../../nbs/07_panels/08_journal.ipynb #1d5d629e
 @patch
 def _start(self:Journal, head):
     "Begin a new journal"
@@ -231,6 +232,7 @@ def _find_rows(df, rows, names, texts):
         res[row] = at
     return res
 
+# %% ../../nbs/07_panels/08_journal.ipynb #36b9d333
 def cleaned_table(
     df:pd.DataFrame, # the table; it stays as it is
     rows:dict, # row -> changed fields

@@ -36,6 +36,7 @@ def bench_choices(
         sort=list(_sorts.items()),
         ranks=as_options(_ranks))
 
+# %% ../../nbs/07_panels/10_methods.ipynb #2baad1b3
 def reduce_bench(
     state:dict, # of a bench
     event:tuple, # name and value
@@ -217,6 +218,7 @@ def __init__(self:MethodBench,
     for event in ('explained', class_id or ''), ('mode', mode): state = reduce_bench(state, event)
     Panel.__init__(self, state)
 
+# %% ../../nbs/07_panels/10_methods.ipynb #6c69e949
 @patch
 def work(self:MethodBench, state):
     "One method after the other"

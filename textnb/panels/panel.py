@@ -355,6 +355,7 @@ def restore(self:Panel,
     self._sync()
     return self.flush()
 
+# %% ../../nbs/07_panels/04_panel.ipynb #1ce058f1
 @patch
 def keep(self:Panel,
     path, # a JSON file, which need not be there yet

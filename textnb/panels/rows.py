@@ -52,6 +52,7 @@ def _kept(cols, view, reasons):
         keep &= (cols[c]>=least) & (cols[c]<=most)
     return keep
 
+# %% ../../nbs/07_panels/06_rows.ipynb #9e1b2b3e
 def _sorted(rows, cols, view, text_at, reasons):
     "`rows` sorted by the column that the view names; equal ones stay in the order of the data set"
     column, down = view['sort'], view['down']
@@ -177,6 +178,7 @@ def _row_cell(o):
     mark = f'<mark>{esc(found)}</mark>' if found else ''
     return f'<td><div class="tnb-clip" title="{esc("".join(o))}">{esc(before)}{mark}{esc(after)}</div></td>'
 
+# %% ../../nbs/07_panels/06_rows.ipynb #ebafe311
 def rows_table(
     columns:list, # (heading, width, key of a row); a float stands to the right, a list of three is an excerpt
     rows:list, # a dict for each, with `row`, and `on` for the one that is open
@@ -400,6 +402,7 @@ def _row_button(self:RowsPanel, i):
     button.on_click(lambda _: self.press('open', self.state['rows'][i]['row']))
     return button
 
+# %% ../../nbs/07_panels/06_rows.ipynb #c3f79373
 @patch
 def _show_buttons(self:RowsPanel):
     "As many buttons as rows, with their numbers"

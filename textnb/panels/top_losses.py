@@ -56,6 +56,7 @@ def _class_no(interp, k):
     if str(k) not in names: raise ValueError(f"there is no class {k!r}: there are {', '.join(names[:20])}")
     return names.index(str(k))
 
+# %% ../../nbs/07_panels/07_top_losses.ipynb #fafe52f2
 class TopLossPanel(RowsPanel):
     "All predictions in a table: sort, filter, turn pages, open a row"
     title = 'Top losses'

@@ -41,6 +41,7 @@ def _memory(enc, x):
         steps.append([memory[0] for _,memory in state])
     return [torch.cat(layer)[None] for layer in zip(*steps)]
 
+# %% ../../nbs/07_panels/13_units.ipynb #bf238b6f
 def unit_values(
     learn, # a classifier's or a language model's learner
     text:str, # any text
@@ -87,6 +88,7 @@ def unit_match(
     norm = np.sqrt((x*x).sum(0)*(y@y))
     return np.where(norm>1e-12, y@x/np.maximum(norm, 1e-12), 0.)
 
+# %% ../../nbs/07_panels/13_units.ipynb #ae96978a
 def find_units(
     layers:list, # by layer (tokens, units)
     inside, # True or False for each token
@@ -158,6 +160,7 @@ def _best(state, _):
         raise ValueError(f'say first what to look for: {what}')
     return {**state, 'layer': int(found.layer[0]), 'unit': int(found.unit[0])}
 
+# %% ../../nbs/07_panels/13_units.ipynb #4490f07c
 def reduce_units(
     state:dict, # of a unit panel
     event:tuple, # name and value

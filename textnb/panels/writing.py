@@ -302,6 +302,7 @@ def _sliders(self:WritingPanel):
         slide('top_p', 'Top-p', top_p, .05, 1, .05),
         slide('min_p', 'Min-p', min_p, 0, .5, .01)]
 
+# %% ../../nbs/07_panels/11_writing.ipynb #e5070965
 @patch
 def controls(self:WritingPanel):
     "The text, the filters, and what can be done"
