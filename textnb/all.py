@@ -7,19 +7,22 @@ Docs: https://textnb.github.io/textnb/all.html.md"""
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/11_all.ipynb #544c3797
+# %% ../nbs/11_all.ipynb #c30460f4
+# chkstyle: skip
 from functools import partial
 from pathlib import Path
 
 import numpy as np, pandas as pd, torch, torch.nn.functional as F
 from torch import nn
 
-# %% ../nbs/11_all.ipynb #10693ccf
+# %% ../nbs/11_all.ipynb #420d6b58
+# chkstyle: skip
 from .base import (ArchiveError, Config, DatasetType, default_device, defaults, doc, full_float32, Html,
     jekyll_important, jekyll_note, jekyll_warn, keep_memory, load_archive, load_pickle_list, load_torch_file,
     preserve_rng, progress, save_archive, seeded, set_seed, show_doc, show_html, to_device)
 
-# %% ../nbs/11_all.ipynb #e2c787f6
+# %% ../nbs/11_all.ipynb #f420d29e
+# chkstyle: skip
 from .text import (BaseTokenizer, BOS, build_store, Category, CategoryList, clean_text, csv_texts, DataBunch,
     deal_caps, DocLoader, docstrings, DocumentError, download_url, EmptyLabelList, encode_texts, EOS, fix_html, FLD,
     FloatItem, FloatList, folder_texts, hash_split, human_numbers, ItemBase, ItemList, ItemLists, join_texts,
@@ -32,7 +35,8 @@ from .text import (BaseTokenizer, BOS, build_store, Category, CategoryList, clea
     TokenizeProcessor, Tokenizer, TokenStore, UNK, untar_data, url2name, url2path, URLs, Vocab, word_groups,
     WordTokenizer)
 
-# %% ../nbs/11_all.ipynb #c3b4a641
+# %% ../nbs/11_all.ipynb #697552f7
+# chkstyle: skip
 from .train import (AccumulateScheduler, accuracy, accuracy_thresh, AdamW, anneal_cos, anneal_exp, auc_roc,
     AUROC, AvgMetric, BCEWithLogitsFlat, Callback, CancelBatchException, CancelEpochException, CancelFitException,
     CancelStepException, CheckpointCallback, ConfusionMatrix, CrossEntropyFlat, CSVLogger, EarlyStoppingCallback,
@@ -43,7 +47,8 @@ from .train import (AccumulateScheduler, accuracy, accuracy_thresh, AdamW, annea
     SaveModelCallback, Scheduler, StopAfterNBatches, suggest_lr, TerminateOnNaN, TerminateOnNaNCallback,
     top_k_accuracy, TrackerCallback)
 
-# %% ../nbs/11_all.ipynb #40328708
+# %% ../nbs/11_all.ipynb #2c94b464
+# chkstyle: skip
 from .models import (Activation, AWD_LSTM, awd_lstm_clas_config, awd_lstm_clas_split, awd_lstm_lm_config,
     awd_lstm_lm_split, awd_lstm_small_clas_config, awd_lstm_small_lm_config, awd_qrnn_clas_config,
     awd_qrnn_lm_config, awd_qrnn_small_clas_config, awd_qrnn_small_lm_config, dropout_mask, EmbeddingDropout,
@@ -54,23 +59,27 @@ from .models import (Activation, AWD_LSTM, awd_lstm_clas_config, awd_lstm_clas_s
     tfmer_small_clas_config, tfmer_small_lm_config, tfmerXL_clas_config, tfmerXL_clas_split, tfmerXL_lm_config,
     tfmerXL_lm_split, tfmerXL_small_clas_config, tfmerXL_small_lm_config, Transformer, TransformerXL, WeightDropout)
 
-# %% ../nbs/11_all.ipynb #7f7662cc
+# %% ../nbs/11_all.ipynb #16e8f583
+# chkstyle: skip
 from .learn import (convert_weights, encoder_of, EnsembleLearner, language_model_learner, LanguageLearner,
     load_learner, RNNLearner, text_classifier_learner)
 
-# %% ../nbs/11_all.ipynb #27ccfedc
+# %% ../nbs/11_all.ipynb #b0caa897
+# chkstyle: skip
 from .write import BeamTree, decode_spec_tokens
 
-# %% ../nbs/11_all.ipynb #e3b68cae
+# %% ../nbs/11_all.ipynb #cc46acce
+# chkstyle: skip
 from .explain import (attention_lrp, attribute, Attribution, attribution_methods, baselines, confident_joint,
     edits_frame, Faithfulness, faithfulness, flip_class, hotflip, infidelity, label_quality, League, league,
     LiveText, lm_words, lrp, max_sensitivity, memory_view, MemoryView, methods_of, mistakes, out_of_sample_preds,
     plant_words, propose, randomisation_check, register_method, rollout, shade, shaded_html, shaded_latex,
     shaded_png, shaded_text, shapley, Surprisal, surprisal, TextClassificationInterpretation)
 
-# %% ../nbs/11_all.ipynb #fc41f037
+# %% ../nbs/11_all.ipynb #a3041297
+# chkstyle: skip
 from .panels import (apply_edits, AttentionPanel, BeamPanel, CleaningDesk, EditPanel, find_units, head_weights,
     HeadsPanel, MethodBench, open_panel, Panel, TopLossPanel, unit_values, UnitPanel, WritingPanel)
 
-# %% ../nbs/11_all.ipynb #fccf75b3
+# %% ../nbs/11_all.ipynb #57b77d5d
 __all__ = [name for name in globals() if not name.startswith('_')]
