@@ -141,9 +141,15 @@ def test_an_exported_cell_that_is_lost_is_named(tmp_path):
 
 def test_the_page_of_classes():
     symbols = {'Vocab': '01_text/vocab.html#vocab', 'Vocab.save': '01_text/vocab.html#vocab.save', 'Vocab._x': 'x.html#y', 'esc': '09_base/html.html#esc'}
-    text = build.classes_page(symbols)['cells'][1]['source']
+    symbols |= {'Words': '01_text/words.html#words'}
+    text = build.classes_page(symbols, {'Words': ['Vocab', 'dict']})['cells'][1]['source']
     want = '| [`Vocab`](01_text/vocab.html#vocab) | [`save`](01_text/vocab.html#vocab.save) | [vocab](01_text/vocab.html) |'
-    assert text.split('\n')[2:] == [want]
+    child = '| [`Words`](01_text/words.html#words) | those of [`Vocab`](01_text/vocab.html#vocab) | [words](01_text/words.html) |'
+    assert text.split('\n')[2:] == [want, child]
+
+def test_base_classes_are_read_from_the_modules():
+    bases = build.library_bases(Path(__file__).parent.parent)
+    assert bases['Learner'][-1] == 'TrainingLoop' and bases['Vocab'] == []
 
 def test_the_title_apart_from_the_introduction():
     assert pages.split_intro('# Core\n\n> Where files live\n\nEverything.') == ('# Core\n\n> Where files live', 'Everything.')

@@ -114,8 +114,17 @@ def library_symbols(root):
     return {k: v for k, v in found.items() if k not in twice}
 
 
-def classes_page(symbols):
-    "A notebook that lists each public class with its methods, each beside the page that defines it"
+def library_bases(root):
+    "Class of the library -> the names of its base classes, in the order of its definition"
+    bases = {}
+    for f in sorted((Path(root)/'textnb').rglob('*.py')):
+        for node in ast.parse(f.read_text(encoding='utf-8')).body:
+            if isinstance(node, ast.ClassDef): bases[node.name] = [ast.unparse(o) for o in node.bases]
+    return bases
+
+
+def classes_page(symbols, bases):
+    "A notebook that lists each public class with its methods, each beside the page that defines it, and the classes it takes more from (`bases`)"
     classes = {}
     for name, address in symbols.items():
         cls, _, method = name.partition('.')
@@ -127,7 +136,9 @@ def classes_page(symbols):
         links = ', '.join(f'[`{m}`]({methods[m]})' for m in sorted(methods))
         where = sorted({o.split('#')[0] for o in [home, *methods.values()]})
         pages = ', '.join(f'[{PurePosixPath(o).stem}]({o})' for o in where)
-        rows.append(f'| [`{cls}`]({home}) | {links} | {pages} |')
+        parents = [f'[`{o}`]({symbols[o]})' for o in bases.get(cls, []) if o in symbols]
+        more = f'{"; " if links else ""}those of {", ".join(parents)}' if parents else ''
+        rows.append(f'| [`{cls}`]({home}) | {links}{more} | {pages} |')
     head = '---\ntitle: Classes and their methods\ndescription: Every public class, its methods, and the notebooks that define them\n---'
     cells = [dict(cell_type='raw', id='head', metadata={}, source=head), dict(cell_type='markdown', id='rows', metadata={}, source='\n'.join(rows))]
     return dict(cells=cells, metadata={}, nbformat=4, nbformat_minor=5)
@@ -173,7 +184,7 @@ def build_site(dest=None, node_modules=None, force=False, n_workers=2):
     folders = [o.name for o in cfg.nbs_path.iterdir() if o.is_dir()]
     titles = {o: part_title(cfg.nbs_path, o) for o in folders}
     symbols = library_symbols(cfg.config_path)
-    (proc/CLASSES).write_text(json.dumps(classes_page(symbols)), encoding='utf-8')
+    (proc/CLASSES).write_text(json.dumps(classes_page(symbols, library_bases(cfg.config_path))), encoding='utf-8')
     notebooks = stage(proc, staged, cfg.doc_url.rstrip('/')+'/', titles)
     contents = sidebar(notebooks, titles)
     (cfg.nbs_path/'sidebar.yml').write_text(to_yaml(dict(website=dict(sidebar=dict(contents=contents)))), encoding='utf-8')
