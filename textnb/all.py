@@ -50,7 +50,8 @@ from .explain.faithful import Faithfulness,faithfulness,infidelity,League,league
 from .explain.surprisals import *
 from .explain.memory import MemoryView,memory_view
 from .explain.edits import edits_frame,flip_class,hotflip,lm_words,propose
-from .explain.interpret import *
+from .explain.doubtful_labels import *
+from .explain.interpretation import *
 from .panels.frame import Panel,open_panel
 from .panels.attention import AttentionPanel
 from .panels.methods import MethodBench
