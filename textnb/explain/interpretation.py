@@ -8,22 +8,21 @@ Docs: https://textnb.github.io/textnb/06_explain/interpretation.html.md"""
 __all__ = ['TextClassificationInterpretation', 'mistakes']
 
 # %% ../../nbs/06_explain/17_interpretation.ipynb #94608ec0
-import tempfile,warnings
+import warnings
+from dataclasses import dataclass, field
 
 import numpy as np, pandas as pd, torch
-from fastcore.basics import patch
+from fastcore.basics import in_notebook, patch
 
-from fastcore.basics import in_notebook
 from ..base import DatasetType, progress, show_html
-from ..text import UNK, Text, TextClasDataBunch, cut_tokens, show_rows
+from ..text import UNK, Text, cut_tokens, show_rows
 from ..train import Learner
 from ..learn import EnsembleLearner
 from .attribution import attribute
 from .record import Attribution
 from .shading import shaded_html
-from .doubtful_labels import confident_joint, fold_numbers, label_quality, out_of_sample_preds
-from textnb.explain.neighbours import (VectorFile, _drawer_pairs, _stamp, alike, doc_sums, is_word, nearest_rows, signatures,
-    text_vectors)
+from .doubtful_labels import confident_joint, suspect_labels
+from .neighbours import contradictions, is_word, TrainVectors
 
 # %% ../../nbs/06_explain/17_interpretation.ipynb #f7317054
 class TextClassificationInterpretation:
@@ -34,28 +33,69 @@ class TextClassificationInterpretation:
         y_true:torch.Tensor, # (n,) labels
         losses:torch.Tensor, # (n,) loss of each text
         ds_type=DatasetType.Valid, # which data set they are for
-        in_sample:bool=None, # was the model that gave `preds` trained on these texts? None: it was if `ds_type` is the training set
+        in_sample:bool=None, # was the model of `preds` trained on these texts? None: if `ds_type` is the training set
     ):
-        self.learn,self.data,self.preds,self.y_true,self.losses,self.ds_type = learn,learn.data,preds,y_true,losses,ds_type
+        self.learn = learn
+        self.data = learn.data
+        self.preds = preds
+        self.y_true = y_true
+        self.losses = losses
+        self.ds_type = ds_type
         self.pred_class = None if preds is None else preds.argmax(1)
         self.in_sample = ds_type in (DatasetType.Train, DatasetType.Fix) if in_sample is None else in_sample
-
-    @classmethod
-    def from_learner(cls,
-        learn, # the learner
-        ds_type=DatasetType.Valid, # which data set
-        activ=None, # activation of the outputs; default by the loss function
-    )->'TextClassificationInterpretation': # its predictions on `ds_type`
-        "Predict `ds_type` with `learn` and keep the results"
-        if learn.data.is_lm or not learn.data.classes: raise NotImplementedError("interpretation wants one class a text; for other learners use get_preds(with_loss=True)")
-        preds,y,losses = learn.get_preds(ds_type=ds_type, activ=activ, with_loss=True, ordered=True)
-        if y.ndim!=1: raise NotImplementedError("interpretation wants one class a text; for texts with several use get_preds(with_loss=True)")
-        return cls(learn, preds, y, losses, ds_type)
+        self.trained = TrainVectors(learn) # what the training texts look like to the model
+        self._known = {} # what was worked out already
 
     @property
     def ds(self): return self.data.dl(self.ds_type).dataset # the data set that was predicted
     def __len__(self): return 0 if self.preds is None else len(self.preds)
-    def __repr__(self): return f'{type(self).__name__}: {len(self):,} texts of the {self.ds_type.name.lower()} set, {self.data.c} classes'
+    def __repr__(self):
+        name = self.ds_type.name.lower()
+        return f'{type(self).__name__}: {len(self):,} texts of the {name} set, {self.data.c} classes'
+
+# %% ../../nbs/06_explain/17_interpretation.ipynb #cfeaad24
+@patch(cls_method=True)
+def from_learner(cls:TextClassificationInterpretation,
+    learn, # the learner
+    ds_type=DatasetType.Valid, # which data set
+    activ=None, # activation of the outputs; default by the loss function
+)->TextClassificationInterpretation: # its predictions on `ds_type`
+    "Predict `ds_type` with `learn` and keep the results"
+    if learn.data.is_lm or not learn.data.classes:
+        raise NotImplementedError('interpretation wants one class a text; '
+            'for other learners use get_preds(with_loss=True)')
+    preds,y,losses = learn.get_preds(ds_type=ds_type, activ=activ, with_loss=True, ordered=True)
+    if y.ndim!=1:
+        raise NotImplementedError('interpretation wants one class a text; '
+            'for texts with several use get_preds(with_loss=True)')
+    return cls(learn, preds, y, losses, ds_type)
+
+# %% ../../nbs/06_explain/17_interpretation.ipynb #83dad868
+def _check_probs(p, n, n_class, name):
+    "Raise a ValueError if `p` does not hold `n_class` probabilities for each of the `n` texts of the set `name`"
+    if p.shape!=(n, n_class):
+        raise ValueError(f'the {name} set has {n} texts and {n_class} classes, '
+            f'the probabilities have the shape {tuple(p.shape)}')
+    sound = torch.isfinite(p).all() and (p>=0).all()
+    if not sound or not torch.allclose(p.sum(1), torch.ones(len(p)), atol=1e-3):
+        raise ValueError('these are no probabilities: each row must have finite numbers of at least 0 with the sum 1 '
+            '(pass them through softmax)')
+
+@patch(cls_method=True)
+def from_preds(cls:TextClassificationInterpretation,
+    learn, # the learner
+    preds, # (n, n_class) probabilities, in the order of the data set
+    ds_type=DatasetType.Fix, # which data set they are of
+    in_sample:bool=False, # did the model that gave them see these texts?
+)->TextClassificationInterpretation: # with those predictions
+    "An interpretation of probabilities that come from elsewhere, such as `out_of_sample_preds`"
+    if ds_type==DatasetType.Train: ds_type = DatasetType.Fix # the order of the data set, and not one drawn by lot
+    ds = learn.data.dl(ds_type).dataset
+    p = torch.as_tensor(np.asarray(preds), dtype=torch.float32)
+    _check_probs(p, len(ds), learn.data.c, ds_type.name.lower())
+    y = torch.from_numpy(np.asarray(ds.labels)).long()
+    losses = -p[torch.arange(len(y)),y].clamp(min=1e-12).log()
+    return cls(learn, p, y, losses, ds_type, in_sample)
 
 # %% ../../nbs/06_explain/17_interpretation.ipynb #db90503a
 @patch
@@ -92,6 +132,7 @@ def search_text(self:TextClassificationInterpretation,
     raw = self.ds.x.raw
     return raw[i] if len(raw) and isinstance(raw[i], str) else self.ds.text(int(i))
 
+# %% ../../nbs/06_explain/17_interpretation.ipynb #9e939e2f
 @patch
 def top_losses_table(self:TextClassificationInterpretation,
     k:int, # how many texts
@@ -99,15 +140,16 @@ def top_losses_table(self:TextClassificationInterpretation,
     reasons:bool=False, # a last column with what is odd about the text?
 )->list: # (text, prediction, actual, loss, probability of the actual class), a row a text
     "The rows that `show_top_losses` shows"
-    vals,idxs = self.top_losses(k)
-    names,res = self.data.classes,[]
-    why = self.reasons(idxs) if reasons else []
-    for n,(v,i) in enumerate(zip(vals.tolist(), idxs.tolist())):
-        y = int(self.y_true[i])
-        res.append((cut_tokens(self.ds.text(i), max_len), str(names[int(self.pred_class[i])]), str(names[y]), f'{v:.2f}', f'{self.preds[i][y].item():.2f}', *why[n:n+1]))
-    return res
+    losses,rows = self.top_losses(k)
+    names = [str(name) for name in self.data.classes]
+    res = []
+    for loss,i in zip(losses.tolist(), rows.tolist()):
+        actual,predicted = int(self.y_true[i]),int(self.pred_class[i])
+        text = cut_tokens(self.ds.text(i), max_len)
+        res.append((text, names[predicted], names[actual], f'{loss:.2f}', f'{self.preds[i][actual].item():.2f}'))
+    if not reasons: return res
+    return [(*row, why) for row,why in zip(res, self.reasons(rows))]
 
-# %% ../../nbs/06_explain/17_interpretation.ipynb #1c21218d
 @patch
 def show_top_losses(self:TextClassificationInterpretation,
     k:int, # how many texts
@@ -115,16 +157,29 @@ def show_top_losses(self:TextClassificationInterpretation,
     reasons:bool=False, # a last column with what is odd about the text?
 ):
     "Show the `k` texts with the largest losses: prediction, actual class, loss and the probability of the actual class"
-    show_rows(['Text','Prediction','Actual','Loss','Probability']+['Reason']*reasons, self.top_losses_table(k, max_len, reasons))
+    columns = ['Text','Prediction','Actual','Loss','Probability']
+    if reasons: columns.append('Reason')
+    show_rows(columns, self.top_losses_table(k, max_len, reasons))
 
-# %% ../../nbs/06_explain/17_interpretation.ipynb #7796141f
+# %% ../../nbs/06_explain/17_interpretation.ipynb #426bd609
 @patch
 def confusion_matrix(self:TextClassificationInterpretation,
     slice_size:int=1, # kept for v1's callers; the count needs no slices
 )->np.ndarray: # (n_class, n_class) counts: a row for each actual class, a column for each predicted one
     "How often each class was taken for each"
     n = len(self.data.classes)
-    return torch.bincount(self.y_true.cpu().long()*n + self.pred_class.cpu(), minlength=n*n).view(n, n).numpy()
+    pairs = self.y_true.cpu().long()*n + self.pred_class.cpu()
+    return torch.bincount(pairs, minlength=n*n).view(n, n).numpy()
+
+# %% ../../nbs/06_explain/17_interpretation.ipynb #7796141f
+def mistakes(
+    cm:list, # (c, c) counts, a row for each true class
+    classes:list, # names, or numbers
+    n:int=10, # so many pairs at most
+)->list: # (true class, predicted class, how often, texts of the true class), the most frequent first
+    "The pairs of classes that are confused most often"
+    pairs = sorted((-int(count),i,j) for i,row in enumerate(cm) for j,count in enumerate(row) if i!=j and count)
+    return [(classes[i], classes[j], -count, int(sum(cm[i]))) for count,i,j in pairs[:n]]
 
 @patch
 def most_confused(self:TextClassificationInterpretation,
@@ -132,34 +187,38 @@ def most_confused(self:TextClassificationInterpretation,
     slice_size:int=1, # kept for v1's callers
 )->list: # (actual, predicted, number of mistakes), most first
     "Pairs of classes that were taken for each other"
-    cm,names = self.confusion_matrix(),self.data.classes
-    pairs = [(names[i], names[j], int(cm[i,j])) for i in range(len(cm)) for j in range(len(cm)) if i!=j and cm[i,j]>=min_val]
-    return sorted(pairs, key=lambda o: -o[2])
-
-# %% ../../nbs/06_explain/17_interpretation.ipynb #68ba8697
-def mistakes(
-    cm:list, # (c, c) counts, a row for each true class
-    classes:list, # names, or numbers
-    n:int=10, # so many pairs at most
-)->list: # (true class, predicted class, how often, texts of the true class), the most frequent first
-    "The pairs of classes that are confused most often"
-    pairs = sorted((-int(k),i,j) for i,r in enumerate(cm) for j,k in enumerate(r) if i!=j and k)
-    return [(classes[i], classes[j], -k, int(sum(cm[i]))) for k,i,j in pairs[:n]]
+    cm = self.confusion_matrix()
+    found = mistakes(cm, self.data.classes, n=cm.size)
+    return [(actual, predicted, count) for actual,predicted,count,_ in found if count>=min_val]
 
 # %% ../../nbs/06_explain/17_interpretation.ipynb #29c188aa
-def _shown(fig, return_fig):
-    "Show `fig`, unless it is to be returned, and close it"
+def _shown(fig):
+    "Show `fig`"
     from matplotlib import pyplot as plt
-    if not return_fig and in_notebook():
+    if in_notebook():
         from IPython.display import display
         display(fig)
-    elif not return_fig:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            plt.show()
-    plt.close(fig)
-    if return_fig: return fig
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore') # without windows, matplotlib warns
+        plt.show()
 
+def _draw_matrix(ax, cm, names, cmap, number):
+    "The cells of `cm`, and what `number` makes of each; None for no numbers"
+    many = len(names)>20
+    small = 7 if many else None
+    slant = 90 if max(map(len, names))*len(names)>40 else 0
+    ax.imshow(cm, cmap=cmap)
+    ax.set(xlabel='Predicted', ylabel='Actual', xticks=range(len(names)), yticks=range(len(names)))
+    ax.set_xticklabels(names, rotation=slant, fontsize=small)
+    ax.set_yticklabels(names, fontsize=small)
+    if number is None: return
+    for (i,j),v in np.ndenumerate(cm):
+        if many and not v: continue
+        color = 'white' if v>cm.max()/2 else 'black'
+        ax.text(j, i, number(v), ha='center', va='center', fontsize=small, color=color)
+
+# %% ../../nbs/06_explain/17_interpretation.ipynb #293848d2
 @patch
 def plot_confusion_matrix(self:TextClassificationInterpretation,
     normalize:bool=False, # shares of each actual class, not counts?
@@ -174,17 +233,19 @@ def plot_confusion_matrix(self:TextClassificationInterpretation,
     "Draw the confusion matrix"
     from matplotlib import pyplot as plt
     cm,names = self.confusion_matrix(),[str(c) for c in self.data.classes]
-    if normalize: cm = cm/np.maximum(cm.sum(1, keepdims=True), 1)
-    many,side = len(names)>20,3+.2*len(names)
-    fig,ax = plt.subplots(**{'figsize':(max(6.4, side),max(4.8, side)), **kwargs})
-    ax.imshow(cm, cmap=cmap)
-    ax.set(title=title, xlabel='Predicted', ylabel='Actual', xticks=range(len(names)), yticks=range(len(names)))
-    ax.set_xticklabels(names, rotation=90 if max(map(len, names))*len(names)>40 else 0, fontsize=7 if many else None)
-    ax.set_yticklabels(names, fontsize=7 if many else None)
-    for (i,j),v in np.ndenumerate(cm) if plot_txt else ():
-        if v or not many: ax.text(j, i, f'{v:.{norm_dec}f}' if normalize else f'{v}', ha='center', va='center', fontsize=7 if many else None, color='white' if v>cm.max()/2 else 'black')
+    number = str
+    if normalize:
+        cm = cm/np.maximum(cm.sum(1, keepdims=True), 1)
+        number = f'{{:.{norm_dec}f}}'.format
+    side = 3+.2*len(names)
+    options = dict(figsize=(max(6.4, side),max(4.8, side))) | kwargs
+    fig,ax = plt.subplots(**options)
+    _draw_matrix(ax, cm, names, cmap, number if plot_txt else None)
+    ax.set_title(title)
     fig.tight_layout()
-    return _shown(fig, return_fig)
+    if not return_fig: _shown(fig)
+    plt.close(fig)
+    if return_fig: return fig
 
 # %% ../../nbs/06_explain/17_interpretation.ipynb #9658a269
 @patch
@@ -192,54 +253,63 @@ def label_issues(self:TextClassificationInterpretation,
     by:str='self_confidence', # rank by this quality, or by 'normalized_margin'
     only_candidates:bool=True, # leave out the texts that confident learning finds no fault with?
     text:bool=True, # a column with the texts?
-)->pd.DataFrame: # index: position; columns label, suggested, quality, candidate, text; the least fitting label first
+)->pd.DataFrame: # as `suspect_labels` gives it, with a column text; the least fitting label first
     "Texts whose label may be wrong: candidates for a second look, not verdicts"
-    if self.in_sample: raise ValueError(f"these probabilities are in-sample: the model was trained on the {self.ds_type.name.lower()} set, and knows its wrong labels by heart. "
-        "Take those of texts that it has not seen: learn.interpret(DatasetType.Valid), or for the training set\n"
-        "  TextClassificationInterpretation.from_preds(learn, out_of_sample_preds(train, learn.data), DatasetType.Fix)")
-    y,p = self.y_true.numpy(),self.preds.float().numpy()
-    lost = int((~np.isfinite(p)).any(1).sum())
-    if lost: raise ValueError(f'{lost} of {len(p)} predictions are nan, which says nothing about labels: are the weights of the model broken, perhaps by a training that diverged?')
-    found,quality = np.zeros(len(y), dtype=bool),label_quality(y, p, by)
-    found[confident_joint(y, p)[1]] = True
-    names,rows = np.array([str(o) for o in self.data.classes], dtype=object),np.argsort(quality, kind='stable')
-    if only_candidates: rows = rows[found[rows]]
-    cols = dict(label=names[y[rows]], suggested=names[p[rows].argmax(1)], quality=quality[rows], candidate=found[rows])
-    res = pd.DataFrame(cols, index=pd.Index(rows, name='row'))
-    if text: res['text'] = [self.text_of(i) for i in rows]
+    if self.in_sample:
+        raise ValueError('these probabilities are in-sample: the model was trained on the '
+            f'{self.ds_type.name.lower()} set, and knows its wrong labels by heart. '
+            'Take those of texts that it has not seen: learn.interpret(DatasetType.Valid), or for the training set\n'
+            '  TextClassificationInterpretation.from_preds(learn, out_of_sample_preds(train, learn.data), '
+            'DatasetType.Fix)')
+    probs = self.preds.float().numpy()
+    res = suspect_labels(self.y_true.numpy(), probs, self.data.classes, by, only_candidates)
+    if text: res['text'] = [self.text_of(i) for i in res.index]
     return res
 
-# %% ../../nbs/06_explain/17_interpretation.ipynb #83dad868
-@patch(cls_method=True)
-def from_preds(cls:TextClassificationInterpretation,
-    learn, # the learner
-    preds, # (n, n_class) probabilities, in the order of the data set
-    ds_type=DatasetType.Fix, # which data set they are of
-    in_sample:bool=False, # did the model that gave them see these texts?
-)->TextClassificationInterpretation: # with those predictions
-    "An interpretation of probabilities that come from elsewhere, such as `out_of_sample_preds`"
-    ds_type = DatasetType.Fix if ds_type==DatasetType.Train else ds_type
-    ds,p = learn.data.dl(ds_type).dataset,torch.as_tensor(np.asarray(preds), dtype=torch.float32)
-    if p.shape!=(len(ds), learn.data.c): raise ValueError(f'the {ds_type.name.lower()} set has {len(ds)} texts and {learn.data.c} classes, the probabilities have the shape {tuple(p.shape)}')
-    if not torch.isfinite(p).all() or (p<0).any() or not torch.allclose(p.sum(1), torch.ones(len(p)), atol=1e-3):
-        raise ValueError('these are no probabilities: each row must have finite numbers of at least 0 with the sum 1 (pass them through softmax)')
-    y = torch.from_numpy(np.asarray(ds.labels)).long()
-    return cls(learn, p, y, -p[torch.arange(len(y)),y].clamp(min=1e-12).log(), ds_type, in_sample)
+@patch(as_prop=True)
+def candidates(self:TextClassificationInterpretation)->set: # positions; none where the probabilities are in-sample
+    "Texts whose label confident learning doubts"
+    if self.in_sample: return set()
+    if 'candidates' not in self._known:
+        found = confident_joint(self.y_true.numpy(), self.preds.float().numpy())[1]
+        self._known['candidates'] = set(found.tolist())
+    return self._known['candidates']
+
+# %% ../../nbs/06_explain/17_interpretation.ipynb #13772d40
+def _doc_sums(store, table, block=4096):
+    "For each document of `store` the sum over its tokens of the numbers in `table`, `block` documents at a time"
+    res = np.zeros(len(store), dtype=np.int64)
+    for a in range(0, len(store), block):
+        offsets = np.asarray(store.offsets[a:a+block+1])
+        ids = np.asarray(store.ids[offsets[0]:offsets[-1]])
+        sums = np.concatenate([[0], np.cumsum(table[ids], dtype=np.int64)])
+        res[a:a+block] = np.diff(sums[offsets-offsets[0]])
+    return res
+
+def _facts(preds, y, losses, store, itos):
+    "Numbers that belong to each text, from its probabilities and its ids"
+    best = preds.topk(min(2, preds.shape[1]), 1).values
+    words = _doc_sums(store, is_word(itos))
+    unknown = _doc_sums(store, np.array([t==UNK for t in itos]))
+    return pd.DataFrame(dict(
+        actual=y.numpy(),
+        predicted=preds.argmax(1).numpy(),
+        loss=losses.numpy(),
+        prob=preds[torch.arange(len(y)),y].numpy(),
+        confidence=best[:,0].numpy(),
+        margin=(best[:,0]-best[:,-1]).numpy() if preds.shape[1]>1 else 1.,
+        n_tokens=store.lengths,
+        n_words=words,
+        unknown=unknown/np.maximum(words, 1)))
 
 # %% ../../nbs/06_explain/17_interpretation.ipynb #1b7595d9
 @patch(as_prop=True)
 def facts(self:TextClassificationInterpretation)->pd.DataFrame: # a row for each text, in the order of the data set
     "Numbers that belong to each text"
-    if getattr(self, '_facts', None) is None:
-        p,y,rows = self.preds.float(),self.y_true.long(),torch.arange(len(self))
-        best = p.topk(min(2, p.shape[1]), 1).values
-        itos,store = self.data.vocab.itos,self.ds.store
-        words = doc_sums(store, is_word(itos))
-        unk = doc_sums(store, np.array([t==UNK for t in itos]))
-        self._facts = pd.DataFrame(dict(actual=y.numpy(), predicted=self.pred_class.numpy(), loss=self.losses.float().numpy(), prob=p[rows,y].numpy(),
-            confidence=best[:,0].numpy(), margin=(best[:,0]-best[:,-1]).numpy() if p.shape[1]>1 else 1., n_tokens=store.lengths, n_words=words,
-            unknown=unk/np.maximum(words, 1)))
-    return self._facts
+    if 'facts' not in self._known:
+        numbers = self.preds.float(),self.y_true.long(),self.losses.float()
+        self._known['facts'] = _facts(*numbers, self.ds.store, self.data.vocab.itos)
+    return self._known['facts']
 
 # %% ../../nbs/06_explain/17_interpretation.ipynb #3c65b34f
 @patch
@@ -247,31 +317,32 @@ def near_duplicates(self:TextClassificationInterpretation,
     threshold:float=.8, # share of words in common
 )->dict: # row -> (is the other one in the training set?, its row, its label, share)
     "Texts with a near-duplicate, here or in the training set, that carries another label"
-    key = getattr(self, '_alike', None)
-    if key is not None and key[0]==threshold: return key[1]
-    sets = [(False,self.ds)] if self.ds is self.data.train_ds else [(False,self.ds), (True,self.data.train_ds)]
-    itos = self.data.vocab.itos
-    df = sum(np.bincount(np.asarray(ds.store.ids), minlength=len(itos)) for _,ds in sets)
-    w = np.where(is_word(itos) & (df>0) & (np.array(itos, dtype=object)!=UNK), np.log1p(df.sum()/np.maximum(df, 1))**2, 0)
-    sig = np.concatenate([signatures(ds.store, w) for _,ds in sets])
-    labels,n,res = np.concatenate([np.asarray(ds.labels) for _,ds in sets]),len(self.ds),{}
-    for k in range(0, sig.shape[1], 3):
-        for i,j in zip(*_drawer_pairs(sig[:,k:k+3], labels)):
-            if i>=n or (sig[i]==sig[j]).mean()<threshold/2: continue
-            there,row = (False,int(j)) if j<n else (True,int(j)-n)
-            share = alike(self.ds.store[i], sets[there][1].store[row], w)
-            if share>=threshold and share>res.get(int(i), (0,0,0,0))[3]: res[int(i)] = there,row,int(labels[j]),share
-    self._alike = threshold,res
-    return res
+    if self._known.get('threshold')!=threshold:
+        others = None if self.ds is self.data.train_ds else self.data.train_ds
+        self._known['near_duplicates'] = contradictions(self.ds, others, self.data.vocab.itos, threshold)
+        self._known['threshold'] = threshold
+    return self._known['near_duplicates']
 
 # %% ../../nbs/06_explain/17_interpretation.ipynb #59f228c9
-@patch(as_prop=True)
-def candidates(self:TextClassificationInterpretation)->set: # positions; none where the probabilities are in-sample
-    "Texts whose label confident learning doubts"
-    if getattr(self, '_candidates', None) is None:
-        self._candidates = set() if self.in_sample else set(confident_joint(self.y_true.numpy(), self.preds.float().numpy())[1].tolist())
-    return self._candidates
+def _odd_prediction(f, names, sure, margin):
+    "What is odd about the prediction of a text with the facts `f`"
+    res = []
+    if f.actual!=f.predicted:
+        confident = f'confident and wrong ({f.confidence:.2f} {names[f.predicted]})'
+        res.append(confident if f.confidence>=sure else 'wrong')
+    if f.margin<margin: res.append(f'low margin ({f.margin:.2f})')
+    return res
 
+def _odd_text(f, short, unknown, window):
+    "What is odd about the words of a text with the facts `f`"
+    res = []
+    words = '1 word' if f.n_words==1 else f'{f.n_words} words'
+    if f.n_words<=short: res.append(f'short ({words})' if f.n_words else 'no words')
+    if f.n_words and f.unknown>=unknown: res.append(f'{f.unknown:.0%} unknown words')
+    if window and f.n_tokens>window: res.append(f'only the last {window} of {f.n_tokens} tokens are read')
+    return res
+
+# %% ../../nbs/06_explain/17_interpretation.ipynb #ea329fd2
 @patch
 def reasons(self:TextClassificationInterpretation,
     idxs=None, # positions in the data set; default all
@@ -282,21 +353,19 @@ def reasons(self:TextClassificationInterpretation,
     same:float=.8, # words in common of a near-duplicate
 )->list: # of str, empty where nothing is odd
     "What is odd about each text"
-    f,names,dups,doubt = self.facts,self.data.classes,self.near_duplicates(same),self.candidates
-    cols = [f[c].to_numpy() for c in ('actual','predicted','confidence','margin','n_tokens','n_words','unknown')]
+    names = self.data.classes
+    twins,doubtful = self.near_duplicates(same),self.candidates
     window = getattr(self.learn.model[0], 'max_len', None)
-    def one(i):
-        y,p,conf,lead,n,words,unk = (c[i] for c in cols)
-        res = []
-        if y!=p: res.append(f'confident and wrong ({conf:.2f} {names[p]})' if conf>=sure else 'wrong')
-        if lead<margin: res.append(f'low margin ({lead:.2f})')
-        if i in doubt: res.append('label in doubt')
-        if i in dups: res.append(f"near-duplicate of {'training text' if dups[i][0] else 'text'} {dups[i][1]}, which is {names[dups[i][2]]}")
-        if words<=short: res.append('no words' if not words else f"short ({words} word{'' if words==1 else 's'})")
-        if words and unk>=unknown: res.append(f'{unk:.0%} unknown words')
-        if window and n>window: res.append(f'only the last {window} of {n} tokens are read')
-        return '; '.join(res)
-    return [one(int(i)) for i in (range(len(self)) if idxs is None else np.asarray(idxs).tolist())]
+    facts = self.facts if idxs is None else self.facts.iloc[np.asarray(idxs)]
+    res = []
+    for f in facts.itertuples():
+        odd = _odd_prediction(f, names, sure, margin)
+        if f.Index in doubtful: odd.append('label in doubt')
+        if f.Index in twins:
+            in_train,row,label,_ = twins[f.Index]
+            odd.append(f"near-duplicate of {'training text' if in_train else 'text'} {row}, which is {names[label]}")
+        res.append('; '.join(odd+_odd_text(f, short, unknown, window)))
+    return res
 
 # %% ../../nbs/06_explain/17_interpretation.ipynb #0a9dd1af
 @patch
@@ -304,55 +373,39 @@ def to_frame(self:TextClassificationInterpretation,
     k:int=None, # rows with the largest losses; default all
     text:bool=True, # a column with the texts?
     reason:bool=True, # a column with what is odd about them?
-)->pd.DataFrame: # index: position in the data set; columns actual, predicted, loss, prob (of the actual class), confidence, margin, n_tokens, n_words, unknown, reason, text
+)->pd.DataFrame: # index: position in the data set; columns those of `facts`, reason, text
     "The predictions as a table, largest loss first"
-    idxs = self.top_losses(k)[1].numpy()
-    res,names = self.facts.iloc[idxs].copy(),np.array([str(o) for o in self.data.classes], dtype=object)
-    for c in ('actual','predicted'): res[c] = names[res[c]]
-    if reason: res['reason'] = self.reasons(idxs)
-    if text: res['text'] = [self.text_of(i) for i in idxs]
+    rows = self.top_losses(k)[1].numpy()
+    res = self.facts.iloc[rows].copy()
+    names = np.array([str(o) for o in self.data.classes], dtype=object)
+    res['actual'] = names[res.actual]
+    res['predicted'] = names[res.predicted]
+    if reason: res['reason'] = self.reasons(rows)
+    if text: res['text'] = [self.text_of(i) for i in rows]
     return res.rename_axis('row')
 
 # %% ../../nbs/06_explain/17_interpretation.ipynb #5b1e7a90
-@patch
-def _vector_file(self:TextClassificationInterpretation):
-    "The file of the training set's vectors, for the weights as they are now"
-    store,old = self.data.train_ds.store,getattr(self, '_vectors', None)
-    if not len(store): raise ValueError('there are no training texts: a learner from load_learner comes without its data')
-    if old is None or old.stamp!=_stamp(self.learn.model): self._vectors = VectorFile(self.learn, store)
-    return self._vectors
-
 @patch
 def read_train(self:TextClassificationInterpretation,
     seconds:float=None, # for so long at a time, up to twice that; None: in the most efficient batches
 ): # an iterator: how many texts have been read, before each batch
     "Read the training texts that were not read before; who stops halfway loses nothing"
-    while (o := self._vector_file()).done<len(o.order):
-        yield o.done
-        if self._vector_file() is o and o.done<len(o.order): o.read(seconds)
+    return self.trained.read(seconds)
 
 @patch
 def train_vectors(self:TextClassificationInterpretation)->np.ndarray: # (n_train, d), in a file
     "The vectors of the training set, made once"
-    o = self._vector_file()
-    if o.done<len(o.order):
-        with progress(total=len(o.order), desc='vectors') as bar:
-            for n in self.read_train(): bar.update(n-bar.n)
-    return self._vectors.vectors
+    return self.trained.all()
 
-# %% ../../nbs/06_explain/17_interpretation.ipynb #3d54a3a2
 @patch
 def nearest(self:TextClassificationInterpretation,
     text, # a text, or the position of one in the data set
     k:int=5, # how many
 )->pd.DataFrame: # index: position in the training set; columns label, similarity (cosine), text
     "The training texts that look most like `text` to the classifier"
-    ds,tr = self.ds,self.data.train_ds
-    given = isinstance(text, str)
-    ids = self.data.encode(text) if given else ds.store[int(text)]
-    rows,cos = nearest_rows(self.train_vectors(), text_vectors(self.learn, [ids])[0], k, skip=() if given or ds is not tr else [int(text)])
-    texts = [tr.text(i) if tr.raw_text(i) is None else tr.raw_text(i) for i in rows.tolist()]
-    return pd.DataFrame(dict(label=[str(tr.y[i]) for i in rows.tolist()], similarity=cos, text=texts), index=pd.Index(rows, name='row'))
+    if isinstance(text, str): return self.trained.nearest(self.data.encode(text), k)
+    itself = [int(text)] if self.ds is self.data.train_ds else []
+    return self.trained.nearest(self.ds.store[int(text)], k, skip=itself)
 
 # %% ../../nbs/06_explain/17_interpretation.ipynb #dcff9cfa
 @patch
@@ -402,17 +455,49 @@ def occlude(self:TextClassificationInterpretation,
     n:int=3, # so many words are taken out
     class_id:int=None, # the class to explain; default the predicted one
     method:str='gradient x input', # which scores choose the words
-)->dict: # words, positions (among the tokens), target, target_name, before, after (probabilities), probs (all classes, without the words)
+)->dict: # words, their positions, target, target_name; probabilities before and after; probs after, of all classes
     "Predict `text` without the `n` words that score highest for the class"
     a = self.attribution(text, class_id, method)
-    words = is_word(a.tokens)
-    top = [int(i) for i in np.argsort(-a.scores, kind='stable') if words[i] and a.scores[i]>0][:n]
-    rest = np.delete(a.ids, top)
-    probs = self.learn.predict_ids([rest])[0]
+    speaks_for = is_word(a.tokens) & (a.scores>0)
+    best = np.argsort(-a.scores, kind='stable')
+    top = [int(i) for i in best if speaks_for[i]][:n]
+    probs = self.learn.predict_ids([np.delete(a.ids, top)])[0]
     return dict(words=[a.tokens[i] for i in top], positions=top, target=a.target, target_name=a.target_name,
         before=float(a.probs[a.target]), after=float(probs[a.target]), probs=probs.numpy())
 
 # %% ../../nbs/06_explain/17_interpretation.ipynb #8a72d456
+@dataclass
+class _WordSum:
+    "What is kept of all occurrences of a word"
+    score:float = 0. # sum of its scores
+    count:int = 0 # how often it occurs
+    texts:int = 0 # in how many texts
+    last:int = None # the last of them
+    strongest:list = field(default_factory=list) # (-size of the score, row), the largest first
+
+    def add(self, score, row, keep):
+        "Count one more, with `keep` rows where it was strongest"
+        self.score += score
+        self.count += 1
+        if row!=self.last: self.texts += 1
+        self.last = row
+        self.strongest = sorted([*self.strongest, (-abs(score), row)])[:keep]
+    def rows(self, n): return list(dict.fromkeys(row for _,row in self.strongest))[:n]
+
+# %% ../../nbs/06_explain/17_interpretation.ipynb #45235b17
+@patch
+def _word_sums(self:TextClassificationInterpretation, rows, method, as_class, keep):
+    "A `_WordSum` for each (class, word) of the texts `rows`"
+    sums = {}
+    for i in progress(rows.tolist(), desc='words'):
+        class_id = int(self.pred_class[i]) if as_class is None else as_class
+        a = self.attribution(self.text_of(i), class_id, method).words()
+        for token,score,span in zip(a.tokens, a.scores.tolist(), a.spans):
+            word = token.casefold()
+            if span is None or not any(c.isalnum() for c in word): continue
+            sums.setdefault((a.target_name, word), _WordSum()).add(score, i, keep)
+    return sums
+
 @patch
 def word_summary(self:TextClassificationInterpretation,
     n_texts:int=500, # so many texts, drawn at random; None for all
@@ -421,20 +506,13 @@ def word_summary(self:TextClassificationInterpretation,
     min_count:int=2, # leave out words that occur less often
     n_examples:int=3, # rows that each word links to
     seed:int=0, # of the draw
-)->pd.DataFrame: # columns class, word, mean (signed score), count, texts, examples (positions in the data set); best words of each class first
+)->pd.DataFrame: # columns class, word, mean (signed score), count, texts, examples (rows); best words first
     "Which words speak for which class: the mean score of each, with count and examples"
-    n = len(self)
-    rows = np.arange(n) if n_texts is None or n_texts>=n else np.sort(np.random.default_rng(seed).choice(n, n_texts, replace=False))
-    sums = {}
-    for i in progress(rows.tolist(), desc='words'):
-        a = self.attribution(self.text_of(i), int(self.pred_class[i]) if as_class is None else as_class, method)
-        a = a.words()
-        for t,s,span in zip(a.tokens, a.scores.tolist(), a.spans):
-            t = t.casefold()
-            if span is None or not any(c.isalnum() for c in t): continue
-            o = sums.setdefault((a.target_name, t), [0., 0, 0, -1, []])
-            o[0],o[1],o[2],o[3] = o[0]+s,o[1]+1,o[2]+(o[3]!=i),i
-            o[4] = sorted([*o[4], (-abs(s),i)])[:4*n_examples]
-    res = [(c, t, s/k, k, d, list(dict.fromkeys(i for _,i in ex))[:n_examples]) for (c,t),(s,k,d,_,ex) in sums.items() if k>=min_count]
-    res = pd.DataFrame(res, columns=['class','word','mean','count','texts','examples'])
+    rows = np.arange(len(self))
+    if n_texts is not None and n_texts<len(rows):
+        rows = np.sort(np.random.default_rng(seed).choice(len(rows), n_texts, replace=False))
+    sums = self._word_sums(rows, method, as_class, 4*n_examples)
+    found = [(name, word, o.score/o.count, o.count, o.texts, o.rows(n_examples))
+        for (name,word),o in sums.items() if o.count>=min_count]
+    res = pd.DataFrame(found, columns=['class','word','mean','count','texts','examples'])
     return res.sort_values(['class','mean','word'], ascending=[True,False,True], ignore_index=True)
