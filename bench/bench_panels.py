@@ -46,7 +46,7 @@ def side(full, chromium):
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as d:
         d, port = Path(d), free_port()
         text = ' '.join(export(d, full)[:48])+' '
-        write_panel(d, f'from textnb.panels.frame import open_panel\nopen_panel("attention", {str(d/"model.tnb")!r}, text={text!r}, method="lrp")')
+        write_panel(d, f'from textnb.panels import open_panel\nopen_panel("attention", {str(d/"model.tnb")!r}, text={text!r}, method="lrp")')
         cmd, env = page_command(d, port, one=True)
         p = serve(d, cmd, f'http://127.0.0.1:{port}/voila/static/voila.js', env)
         try:

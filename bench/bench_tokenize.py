@@ -94,7 +94,7 @@ def likeness(texts):
     try: import spacy
     except ImportError: return None
     from textnb.text import Tokenizer
-    from textnb.text.transform import defaults
+    from textnb.base import defaults
     tok, spacy_tok = Tokenizer(post_rules=[]), spacy.blank('en').tokenizer
     for o in defaults.text_spec_tok: spacy_tok.add_special_case(o, [{'ORTH': o}])
     same = total = 0

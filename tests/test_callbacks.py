@@ -374,3 +374,13 @@ def test_checkpoint_of_another_vocabulary(tmp_path):
     new = lm_learner(tmp_path)
     new.data.vocab.itos[9],new.data.vocab.itos[10] = new.data.vocab.itos[10],new.data.vocab.itos[9]
     with pytest.raises(ValueError, match='first differ at id 9'): new.resume()
+
+def test_one_load_report(tmp_path):
+    "A learner's own file and an encoder come back with a report of the same class"
+    learn = lm_learner(tmp_path)
+    learn.save('all')
+    learn.save_encoder('enc')
+    own = learn.load('all').load_report
+    enc = learn.load_encoder('enc').load_report
+    assert isinstance(own, LoadReport) and isinstance(enc, LoadReport)
+    assert own.ok and enc.ok and repr(own).startswith('all.tnb: ') and repr(enc).startswith('enc.tnb: ')

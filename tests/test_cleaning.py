@@ -8,7 +8,7 @@ import sys
 import numpy as np, pandas as pd, pytest
 from hypothesis import given, settings, strategies as st
 from textnb.panels import *
-from textnb.panels.cleaning import _event
+from textnb.panels.journal import _event
 
 CLASSES = ['neg', 'pos', 'x<y']
 
@@ -159,7 +159,7 @@ def test_two_desks(tmp_path):
 
 def test_disk_full(tmp_path, monkeypatch):
     "What cannot be written is not done, and the journal stays whole"
-    import textnb.panels.cleaning as m
+    import textnb.panels.journal as m
     df = frame(4)
     desk = CleaningDesk(df, tmp_path/'j.jsonl')
     desk.drop(0)

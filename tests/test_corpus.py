@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given,settings
 from hypothesis import strategies as st
 
-from textnb.text import corpus
+from textnb.text import corpus, store as store_module, workers
 from textnb.text import (DocumentError, TokenStore, build_store, csv_texts, encode_texts, folder_texts,
     parquet_texts, BaseTokenizer, SubwordTokenizer, Tokenizer, Vocab, join_texts, register_rule)
-from textnb.text.transform import defaults
+from textnb.base import defaults
 
 root = Path(__file__).parent.parent
 words = 'the a cat dog saw ran Fast SLOW yes no !!!! haaaa\n & it\'s don\'t'.split(' ')
@@ -109,7 +109,7 @@ def test_no_worker_is_left_behind():
 
 def test_processes_that_cannot_start(monkeypatch):
     def no(*args): raise OSError(12, 'Cannot allocate memory')
-    monkeypatch.setattr(corpus._Workers, '_start', no)
+    monkeypatch.setattr(workers._Workers, '_start', no)
     with pytest.warns(UserWarning, match='Cannot allocate memory'): res = build_store(texts, n_workers=2, chunksize=10)
     assert res==build_store(texts, n_workers=0)
 
@@ -120,7 +120,7 @@ def test_the_iterator_is_read_as_needed():
         for i in range(1000):
             given[0] = i
             yield 'a b'
-    for w,res in corpus._encode(corpus._shares(docs(), 10), corpus._Encoder(Tokenizer(), corpus._Growing(), (False,True,False)), 2, None):
+    for w,res in workers.encode_shares(workers.shares_of(docs(), 10), workers.Encoder(Tokenizer(), workers.GrowingNumbers(), (False,True,False)), 2):
         ahead.append(given[0]-10*len(ahead))
     assert len(ahead)==100 and max(ahead)<=60
 
@@ -192,7 +192,7 @@ def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
     store,_ = build_store(texts)
     store.save(tmp_path/'s')
     def full(*args): raise OSError(28, 'No space left on device')
-    monkeypatch.setattr(corpus.np, 'save', full)
+    monkeypatch.setattr(store_module.np, 'save', full)
     with pytest.raises(OSError, match='No space left'): store.take([0]).save(tmp_path/'s')
     with pytest.raises(OSError, match='No space left'): build_store(texts, cache=tmp_path/'c')
     assert TokenStore.open(tmp_path/'s')==store and sorted(os.listdir(tmp_path))==['c','s'] and os.listdir(tmp_path/'c')==[]
@@ -297,6 +297,6 @@ def test_nothing_global_is_changed():
     "Law 8"
     filters,main,state,sigint = list(warnings.filters),sys.modules['__main__'],np.random.get_state()[1].copy(),signal.getsignal(signal.SIGINT)
     build_store(texts, n_workers=2, chunksize=50)
-    with corpus._no_main(): assert sys.modules['__main__'] is not main
+    with workers._no_main(): assert sys.modules['__main__'] is not main
     assert warnings.filters==filters and sys.modules['__main__'] is main and (np.random.get_state()[1]==state).all()
     assert signal.getsignal(signal.SIGINT)==sigint

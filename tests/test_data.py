@@ -1,11 +1,11 @@
 "Loaders, data block and data bunches: parity with fastai v1, the checks of its inventory, and bad input"
-import json,random,warnings
+import json,random,subprocess,sys,warnings
 from pathlib import Path
 
 import numpy as np, pandas as pd, pytest, torch
 from hypothesis import given, settings, strategies as st
 
-from textnb.base import ArchiveError, get_rng_state, save_archive
+from textnb.base import ArchiveError, DatasetType, get_rng_state, save_archive
 from textnb.text import *
 from textnb.train import BCEWithLogitsFlat, CrossEntropyFlat, MSELossFlat
 
@@ -541,3 +541,24 @@ def test_cache_is_used_and_never_stale(csv):
     assert mk(include_eos=True).train_ds.text(0).endswith('xxeos')
     frame().assign(text='other words').to_csv(csv/'texts.csv', index=False)
     assert mk().train_ds.text(0)=='xxbos other words'
+
+def test_tables_of_other_kinds(tmp_path):
+    "The one reader of tables takes the delimiter from the ending, and refuses columns that pandas would shift in silence"
+    df = frame(6)
+    df.to_csv(tmp_path/'t.tsv.gz', sep='\t', index=False)
+    assert read_table(tmp_path/'t.tsv.gz').text.tolist()==df.text.tolist()
+    (tmp_path/'t.csv').write_text('label,text\npos,good,x\nneg,bad,y\n')
+    with pytest.raises(ValueError, match='more fields than its header has names'): read_table(tmp_path/'t.csv')
+    pytest.importorskip('pyarrow')
+    df.to_parquet(tmp_path/'t.parquet')
+    assert read_table(tmp_path/'t.parquet').equals(df)
+    (tmp_path/'t.parquet').write_bytes(b'PAR1')
+    with pytest.raises(ValueError, match='is not a Parquet file'): read_table(tmp_path/'t.parquet')
+
+def test_text_stands_below_training():
+    "Reading texts imports nothing of the parts above; the losses come with training, and one may be set"
+    code = ('import sys, textnb.text as t; d = t.TextClasDataBunch.from_ids(".", ["a","b"], [[0],[1]], [[0]], train_lbls=[0,1], valid_lbls=[0]);'
+        'print(sorted({m.split(".")[1] for m in sys.modules if m.startswith("textnb.")}), d.loss_func);'
+        'import textnb.train; print(type(d.loss_func).__name__); d.loss_func = "mine"; print(d.loss_func)')
+    r = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert r.stdout.splitlines()==["['base', 'text'] None", 'CrossEntropyFlat', 'mine'], r.stdout+r.stderr

@@ -4,7 +4,7 @@ import errno, hashlib, importlib.util, io, os, subprocess, sys, tarfile, textwra
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pandas as pd, pytest
-from textnb.text import datasets
+from textnb.text import datasets, downloads
 from textnb.base import *
 from textnb.text import *
 
@@ -108,7 +108,7 @@ def test_full_disk_while_downloading(server, tmp_path, monkeypatch):
     server.body = body
     class Full(io.FileIO):
         def write(self, b): raise OSError(errno.ENOSPC, 'No space left on device')
-    monkeypatch.setattr(datasets, 'open', lambda p, mode: Full(p, mode.replace('b','')) if str(p).endswith('.part') else open(p, mode), raising=False)
+    monkeypatch.setattr(downloads, 'open', lambda p, mode: Full(p, mode.replace('b','')) if str(p).endswith('.part') else open(p, mode), raising=False)
     with pytest.raises(OSError, match='a.part: make room') as e: download_url(server.url+'/a', tmp_path/'a')
     assert e.value.errno == errno.ENOSPC and not (tmp_path/'a').exists()
 
@@ -179,7 +179,7 @@ def test_many_at_once_download_once(server):
 
 def test_two_processes_download_once(server, home):
     server.body,server.wait = tgz(s__a=b'1'),.5
-    src = 'import sys; from textnb.text.datasets import untar_data; print(sorted(p.name for p in untar_data(sys.argv[1]).iterdir()))'
+    src = 'import sys; from textnb.text import untar_data; print(sorted(p.name for p in untar_data(sys.argv[1]).iterdir()))'
     ps = [subprocess.Popen([sys.executable, '-c', src, server.url+'/s'], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     assert [p.communicate(timeout=60)[0] for p in ps] == ["['a']\n"]*2 and len(server.log) == 1
 

@@ -175,6 +175,8 @@ def test_readme_of_a_notebook():
     assert readme.cell_markdown({**c, 'source': '#| echo: false\n1+1'}, Path('i'), '', {}) == '```\n2\n```'
     link = dict(cell_type='markdown', source='[a](02_transform.ipynb#x)')
     assert readme.cell_markdown(link, Path('i'), 'https://textnb.org/', {}) == '[a](https://textnb.org/transform.html#x)'
+    picture = dict(cell_type='markdown', source='![a panel](images/panel.png)')
+    assert readme.cell_markdown(picture, Path('nbs/images'), '', {}) == '![a panel](nbs/images/panel.png)'
     raw = dict(cell_type='raw', source='---\ntitle: textnb\ndescription: Text models\n  in notebooks\n---')
     assert readme.readme_markdown(dict(cells=[raw, c]))[0] == '# textnb\n\n> Text models in notebooks\n\n```python\n1+1\n```\n\n```\n2\n```\n'
 

@@ -15,7 +15,7 @@ from textnb.text import TextClasDataBunch, TextLMDataBunch, SubwordTokenizer, To
 from textnb.learn import encoder_of, language_model_learner, text_classifier_learner
 from textnb.models import AWD_LSTM, Transformer, TransformerXL
 from textnb.panels import WINDOW, EditPanel, reduce_edit
-from textnb.text.transform import defaults
+from textnb.base import defaults
 
 RNN,ATT = dict(emb_sz=8, n_hid=10, n_layers=2),dict(d_model=12, n_heads=2, d_head=6, d_inner=16, n_layers=2, ctx_len=40)
 ARCHS = dict(lstm=(AWD_LSTM, RNN), qrnn=(AWD_LSTM, dict(RNN, qrnn=True)), transformer=(Transformer, ATT), xl=(TransformerXL, dict(ATT, mem_len=40)))

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from textnb.all import *
-from textnb.write import (banned_ids, draw, find_beams, length_groups, next_logits, next_probs, prompt_ids,
+from textnb.write import (banned_ids, draw_ids, find_beams, length_groups, next_logits, next_probs, prompt_ids,
     sample_ids, write_ids)
 from textnb.models import SimpleGRU, Transformer, TransformerXL
 from test_learner import lm_data, small
@@ -158,7 +158,7 @@ def test_empty_prompt(tmp_path):
     (dict(n_words=-1), 'n_words must be a whole number of 0 or more, not -1'), (dict(n_words=2.5), 'n_words'), (dict(n_words=None), 'n_words'), (dict(n_words=True), 'n_words'),
     (dict(top_p=0), 'top_p'), (dict(top_p=1.1), 'top_p'), (dict(top_p=math.nan), 'top_p'), (dict(top_k=0), 'top_k'), (dict(top_k=1.5), 'top_k'), (dict(min_p=2), 'min_p'),
     (dict(rel_min_p=-.1), 'rel_min_p'), (dict(repetition_penalty=0), 'repetition_penalty'), (dict(seed='a'), 'seed'), (dict(seed=2**70), 'seed'), (dict(seed=[1,2]), '2 numbers for 1 text'),
-    (dict(stop='peopel'), "'peopel': did you mean 'people'"), (dict(stop=[4]), 'token'), (dict(bs=0), 'bs')])
+    (dict(stop='peopel'), "'peopel'. Did you mean 'people'"), (dict(stop=[4]), 'token'), (dict(bs=0), 'bs')])
 def test_bad_settings(lm, kw, want):
     "Bad input: a setting that makes no sense is named, before anything is written; sampling, stream and record alike"
     with pytest.raises((ValueError,TypeError), match=want): lm.predict('the', **{'n_words':2, **kw})
@@ -299,7 +299,7 @@ def test_draws_follow_the_distribution(lm, filters):
     s = lm.sample('the film', 1, seed=0, **filters)
     p = s.dist(0).numpy()
     u = torch.stack([torch.rand((), generator=torch.Generator().manual_seed(k), dtype=torch.double) for k in range(5000)])
-    ids = draw(torch.from_numpy(p).expand(5000, -1), u)
+    ids = draw_ids(torch.from_numpy(p).expand(5000, -1), u)
     assert ids[:40].tolist()==[sample_ids(lm, 'the film', 1, seed=k, **filters)[0] for k in range(40)]
     n = ids.bincount(minlength=len(p)).numpy()
     x,limit = chi2(n[p>0], p[p>0])
@@ -318,7 +318,7 @@ def test_draws_of_a_batch(lm):
 def test_draw(p, u):
     "What has no probability is never drawn; the running total up to the word exceeds u, and up to the one before does not"
     p = torch.tensor(p, dtype=torch.double)
-    i,total = draw(p, torch.tensor(u, dtype=torch.double)).item(),p.cumsum(0)
+    i,total = draw_ids(p, torch.tensor(u, dtype=torch.double)).item(),p.cumsum(0)
     assert p[i]>0 and total[i]>u*total[-1] and (i==0 or total[i-1]<=u*total[-1])
 
 # ---- the record
@@ -379,13 +379,13 @@ specials = 'xxmaj xxup xxrep xxwrep 3 4 the film'.split()
 def test_stream_is_written(toks, backwards, text):
     "However marks and words follow each other, in both directions, the pieces of a stream are the text"
     from types import SimpleNamespace as NS
-    from textnb.write import Drawn, written
-    from textnb.write.generate import _pieces
+    from textnb.write import Drawn, continued_text
+    from textnb.write.streaming import _pieces
     vocab = Vocab(defaults.text_spec_tok+[t for t in specials if not t.startswith('xx')]+['ha'])
     learn = NS(data=NS(backwards=backwards, vocab=vocab, tokenizer=NS(tok=None)))
     ids = [vocab.stoi[t] for t in toks]
     got = [w.text for w in _pieces(learn, text, [Drawn(0, i, .5, None) for i in ids], ' ', decode_spec_tokens)]
-    assert ''.join(got[::-1])+text==written(learn, text, ids) if backwards else text+''.join(got)==written(learn, text, ids)
+    assert ''.join(got[::-1])+text==continued_text(learn, text, ids) if backwards else text+''.join(got)==continued_text(learn, text, ids)
     assert all(got)
 
 parts = ['xxmaj','xxup','xxrep','▁3','4','▁the','▁fi','lm','s','▁','▁a']
@@ -395,13 +395,13 @@ parts = ['xxmaj','xxup','xxrep','▁3','4','▁the','▁fi','lm','s','▁','▁a
 def test_stream_of_parts(toks, backwards, text):
     "The same for parts of words: a part may go on with the last word of the prompt"
     from types import SimpleNamespace as NS
-    from textnb.write import Drawn, written
-    from textnb.write.generate import _pieces
+    from textnb.write import Drawn, continued_text
+    from textnb.write.streaming import _pieces
     vocab = Vocab(defaults.text_spec_tok+[t for t in parts if not t.startswith('xx')])
     learn = NS(data=NS(backwards=backwards, vocab=vocab, tokenizer=NS(tok=SubwordTokenizer.__new__(SubwordTokenizer))))
     ids = [vocab.stoi[t] for t in toks]
     got = [w.text for w in _pieces(learn, text, [Drawn(0, i, .5, None) for i in ids], ' ', decode_spec_tokens)]
-    assert ''.join(got[::-1])+text==written(learn, text, ids) if backwards else text+''.join(got)==written(learn, text, ids)
+    assert ''.join(got[::-1])+text==continued_text(learn, text, ids) if backwards else text+''.join(got)==continued_text(learn, text, ids)
 
 def test_threads(lm):
     "B14: threads write what they would have written alone"

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PARTS = 'text train models learn write explain panels command base'.split()
-MAY_IMPORT = dict(base=[], text=['base'], train=['base'], models=['base', 'text'], learn=['base', 'text', 'train', 'models'])
+MAY_IMPORT = dict(base=[], text=['base'], train=['base', 'text'], models=['base', 'text'], learn=['base', 'text', 'train', 'models'])
 MAY_IMPORT['write'] = [*MAY_IMPORT['learn'], 'learn']
 MAY_IMPORT['explain'] = [*MAY_IMPORT['write'], 'write']
 MAY_IMPORT['panels'] = [*MAY_IMPORT['explain'], 'explain']

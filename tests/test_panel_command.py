@@ -8,7 +8,7 @@ from textnb.base import set_seed
 from textnb.text import TextClasDataBunch, TextLMDataBunch
 from textnb.learn import language_model_learner, text_classifier_learner
 from textnb.models import AWD_LSTM
-from textnb.panels import PANELS
+from textnb.panels import PANELS, Panel
 
 @pytest.fixture(scope='module')
 def work(tmp_path_factory):
@@ -41,7 +41,7 @@ def test_refused(work, capsys, args, words):
 
 def test_without_voila(work, capsys, monkeypatch):
     "Voila is an extra: what to install is said"
-    monkeypatch.setattr(panel_page, '_has', lambda m: m!='voila')
+    monkeypatch.setattr(panel_page, 'installed', lambda m: m!='voila')
     assert main(['panel', str(work/'model.tnb')])==1
     assert 'pip install "textnb[panels]"' in capsys.readouterr().err
 
@@ -78,8 +78,6 @@ def test_table_with_other_labels(work, tmp_path):
     with pytest.raises(CLIError, match=r'does not know \(meh\); it knows: neg, pos'): table_panel('losses', work/'model.tnb', tmp_path/'t.csv')
 
 def test_every_name_has_a_panel():
-    "Each panel that can be opened by name is there"
-    from importlib import import_module
-    for o in PANELS.values():
-        m,c = o.split(':')
-        assert hasattr(import_module(m), c)
+    "Each panel that can be opened by name is one, and has a heading of its own"
+    assert all(issubclass(o, Panel) for o in PANELS.values())
+    assert len({o.title for o in PANELS.values()})==len(PANELS)

@@ -20,7 +20,7 @@ from textnb.base import set_seed
 from textnb.text import TextClasDataBunch, TextLMDataBunch
 from textnb.learn import language_model_learner, text_classifier_learner
 from textnb.models import AWD_LSTM
-from textnb.panels import (frame, MAPS, AttentionPanel, reduce_attention, Panel, open_panel, page_files, set_key,
+from textnb.panels import (drawing, panel as panel_module, MAPS, AttentionPanel, reduce_attention, Panel, open_panel, page_files, set_key,
     shading, sparkline, text_pieces, MethodBench, ordered, rank_matrix)
 from textnb.explain.shading import _luminance
 
@@ -111,7 +111,7 @@ def test_text_pieces_are_the_text(text, raw):
 def test_contrast_of_shaded_words(cmap):
     "E3: every shaded word can be read on a light and on a dark page, whatever its score and the colour map"
     for s in np.linspace(-1, 1, 201):
-        bg,fg = re.fullmatch(r'background-color:(#\w+);color:(#\w+|inherit)', frame.word_style(float(s), cmap)).groups()
+        bg,fg = re.fullmatch(r'background-color:(#\w+);color:(#\w+|inherit)', drawing.word_style(float(s), cmap)).groups()
         for page,text in ('#ffffff', '#212121'), ('#212121', '#ffffff'), ('#111111', '#ffffff'), ('#1e1e1e', '#d4d4d4'), ('#383838', '#d5d5d5'):
             x = int(bg[7:], 16)/255 if len(bg)==9 else 1.
             mixed = '#'+''.join(f'{round(x*a+(1-x)*b):02x}' for a,b in zip(rgb(bg), rgb(page)))
@@ -121,18 +121,18 @@ def test_sign_is_not_colour_alone():
     "E4: words against are underlined and have a minus in the tooltip; the legend has numbers"
     s = shading(['for', 'against', 'nothing'], [.5, -.5, 0.])
     assert s.count('underline dotted')==1 and 'title="-0.500"' in s and 'title="+0.500"' in s
-    assert all(o in frame.legend(2., True) for o in ('-2', '+2', 'against', 'for'))
+    assert all(o in drawing.legend(2., True) for o in ('-2', '+2', 'against', 'for'))
 
 def test_odd_numbers():
     "NaN, infinity, nothing at all: a drawing all the same"
     for vals in [], [float('nan')], [float('inf'), 0.], [.5]: check_html(sparkline(vals, 'p'))
-    check_html(frame.bars(['a'], [float('nan')]))
+    check_html(drawing.bars(['a'], [float('nan')]))
     check_html(shading(['a'], [float('nan')]))
 
 class Count(Panel):
     "A panel whose work counts"
     inputs,kept = ('text',),('text',)
-    render = staticmethod(lambda s: f'<p>{frame.esc(s["text"])} {s["n"]}</p>')
+    render = staticmethod(lambda s: f'<p>{drawing.esc(s["text"])} {s["n"]}</p>')
     def __init__(self):
         self.n = 0
         super().__init__(dict(text='', other=0, n=0))
@@ -242,13 +242,13 @@ def test_registry_does_not_grow(monkeypatch, clean):
     assert len(_instances)==start
     assert p.widget is not None and len(_instances)-start==sizes[0]
     p.close()
-    frame._cells.clear()
+    panel_module._cells.clear()
 
 def test_no_picker_is_kept(learn):
     "E9: the widget of anywidget is gone with its panel"
     pytest.importorskip('anywidget')
     p = AttentionPanel(learn, 'a great film')
-    kept = [weakref.ref(w) for w in frame._family(p.widget) if type(w).__name__=='Picker']
+    kept = [weakref.ref(w) for w in panel_module._family(p.widget) if type(w).__name__=='Picker']
     p.close()
     gc.collect()
     assert [o() for o in kept]==[None]
@@ -261,10 +261,10 @@ class Slide(Panel):
 def test_names_of_sliders(clean):
     "E1, E9: with the extra a panel with sliders has one widget more, which goes with it; one without sliders has none"
     p,q = Slide(),Panel({})
-    kinds = [type(w).__name__ for w in frame._family(p.widget)]
+    kinds = [type(w).__name__ for w in panel_module._family(p.widget)]
     assert kinds.count('SliderNames')==(sys.modules.get('anywidget', 0) is not None)
-    assert 'SliderNames' not in [type(w).__name__ for w in frame._family(q.widget)]
-    kept = [weakref.ref(w) for w in frame._family(p.widget) if type(w).__name__=='SliderNames']
+    assert 'SliderNames' not in [type(w).__name__ for w in panel_module._family(q.widget)]
+    kept = [weakref.ref(w) for w in panel_module._family(p.widget) if type(w).__name__=='SliderNames']
     p.widget.children[1].children[0].value = 7
     assert p.flush().state['n']==7 and p.error is None
     p.close()
@@ -278,7 +278,7 @@ def test_two_panels_of_one_cell(monkeypatch, clean):
     a,b = Count(),Count()
     a.widget, b.widget
     assert a._ui and b._ui
-    frame._cells.clear()
+    panel_module._cells.clear()
 
 def test_state_survives(tmp_path, clean):
     "E12: what the user set is taken up again after a restart; a file of something else is refused"
@@ -294,7 +294,7 @@ def test_state_survives(tmp_path, clean):
 def test_core_widgets_only(learn, clean):
     "E1, E2: widgets of the core set (and, with the extra, the one that draws nothing), none of them an Output, and HTML that asks for nothing from elsewhere"
     for p in AttentionPanel(learn, 'a great film'), MethodBench(learn, 'a great film', methods=['lrp']):
-        ws = list(frame._family(p.widget))
+        ws = list(panel_module._family(p.widget))
         more = [w for w in ws if type(w).__name__=='Picker']
         assert len(more)==(isinstance(p, AttentionPanel) and sys.modules.get('anywidget', 0) is not None)
         ws = [w for w in ws if w not in more]
@@ -348,7 +348,7 @@ def test_every_choice(learn, clean):
             assert p.error is None, (k, v, p.error)
             if k=='method': assert v in p.to_html()
     p.send('method', 'integrated gradients').send('baseline', 'mean')
-    assert p.state['record'].baseline=='mean' and frame.esc(p.state['record'].caption()) in p.to_html()
+    assert p.state['record'].baseline=='mean' and drawing.esc(p.state['record'].caption()) in p.to_html()
     p.send('explained', 'neg').send('rival', 'pos')
     assert p.error is None and 'neg and not pos' in p.to_html()
 

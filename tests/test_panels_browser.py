@@ -153,7 +153,7 @@ def test_command(chromium, watched, model, tmp_path):
 def test_jupyterlab(chromium, watched, model, tmp_path):
     "The same panel in JupyterLab"
     pytest.importorskip('jupyterlab')
-    src = f'from textnb.panels.frame import open_panel\nopen_panel("attention", {str(model)!r}, text="a great film")'
+    src = f'from textnb.panels import open_panel\nopen_panel("attention", {str(model)!r}, text="a great film")'
     (tmp_path/'nb.ipynb').write_text(notebook(src), encoding='utf-8')
     port = free_port()
     args = '--no-browser --allow-root --IdentityProvider.token= --ServerApp.disable_check_xsrf=True --LabApp.news_url= --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate'

@@ -15,7 +15,7 @@ from textnb.models import AWD_LSTM
 pytest.importorskip('voila')
 XSS = '<img src=x onerror=window.pwned=1>'
 TEXT = f'The film was great, a film for one long night {XSS}'
-SRC = '''from textnb.learn.learner import load_learner
+SRC = '''from textnb.learn import load_learner
 from textnb.panels import EditPanel
 class Fragile(EditPanel):
     def work(self, state):

@@ -21,7 +21,7 @@ def model(tmp_path_factory):
     learn.fit_one_cycle(2, 2e-2)
     return learn.export()
 
-def source(model, text): return f'''from textnb.learn.learner import load_learner
+def source(model, text): return f'''from textnb.learn import load_learner
 from textnb.panels import WritingPanel
 WritingPanel(load_learner({str(model)!r}, silent=True), {text!r}, seed=1)'''
 
@@ -53,7 +53,7 @@ def test_dark_and_narrow(model, open_panel):
     expect(page.locator('.tnb-text span').first).to_be_visible()
     assert page.evaluate('document.documentElement.scrollWidth')<=420
 
-def lm(model, cls, module, *args): return f'''from textnb.learn.learner import load_learner
+def lm(model, cls, module, *args): return f'''from textnb.learn import load_learner
 from textnb.panels.{module} import {cls}
 {cls}(load_learner({str(model)!r}, silent=True), {', '.join(map(repr, args))})'''
 

@@ -16,6 +16,7 @@ from textnb.base import DatasetType, set_seed
 from textnb.text import TextClasDataBunch
 from textnb.explain import TextClassificationInterpretation
 from textnb.learn import text_classifier_learner
+from textnb.panels import CleaningDesk, TopLossPanel
 from textnb.models import AWD_LSTM
 from textnb.panels import CleaningDesk, TopLossPanel
 r = np.random.default_rng(0)

@@ -8,7 +8,7 @@ import pytest
 
 from textnb.all import *
 from textnb.explain import TextClassificationInterpretation
-from textnb.panels import (frame, MAPS, AttentionPanel, BeamPanel, CleaningDesk, EditPanel, HeadsPanel, MethodBench,
+from textnb.panels import (drawing, panel as panel_module, MAPS, AttentionPanel, BeamPanel, CleaningDesk, EditPanel, HeadsPanel, MethodBench,
     TopLossPanel, UnitPanel, WritingPanel)
 
 TEXT = 'two people in one awful night, a great film'
@@ -55,8 +55,8 @@ def drawn(tmp_path_factory):
     res = {}
     for k,p in states(tmp_path_factory.mktemp('themes')):
         assert p.error is None or k=='error', (k, p.error)
-        live = [w.value for w in frame._family(p.widget) if type(w).__name__=='HTML']
-        for w in frame._family(p.widget):
+        live = [w.value for w in panel_module._family(p.widget) if type(w).__name__=='HTML']
+        for w in panel_module._family(p.widget):
             if getattr(w, 'style', None) and getattr(w.style, 'button_color', None): assert w.style.text_color, 'a button with a background of its own and without a text colour'
         res[k] = p.to_html(),''.join(live)
         p.close()
@@ -135,7 +135,7 @@ def test_sign_in_print_without_colours(page, cmap):
     "E4: on paper, in black and white, words against are told from words for by the dots under them"
     scores = [.1, -.1, .3, -.3, .6, -.6, .8, -.8, 1, -1]
     page.emulate_media(media='print')
-    page.set_content(f'<style>html{{filter:grayscale(1);background:#fff}}</style>{frame.STYLE}<div class="tnb">{frame.shading(["nnnn"]*10, scores, cmap)}</div>')
+    page.set_content(f'<style>html{{filter:grayscale(1);background:#fff}}</style>{drawing.STYLE}<div class="tnb">{drawing.shading(["nnnn"]*10, scores, cmap)}</div>')
     png,boxes = page.screenshot(),[o.bounding_box() for o in page.locator('.tnb-text span').all()]
     for s,b in zip(scores, boxes): assert dots(png, b)>8 if s<0 else dots(png, b)<1, (s, dots(png, b))
     assert page.locator('.tnb').evaluate('o => getComputedStyle(o).printColorAdjust')=='exact', 'backgrounds are left out by the printer'

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from textnb.text import (BOS, EOS, PAD, UNK, BaseTokenizer, SpacyTokenizer, SubwordTokenizer, Tokenizer, Vocab,
     WordTokenizer, clean_text, deal_caps, fix_html, join_texts, register_rule, register_tokenizer, replace_all_caps,
     replace_rep, replace_wrep, rm_useless_spaces, spec_add_spaces)
-from textnb.text.transform import defaults
+from textnb.base import defaults
 
 golden = json.loads((Path(__file__).parent/'goldens'/'tokens.json').read_text(encoding='utf-8'))
 spaces = st.text(alphabet=' \n\tabAB.,!\'"-/#&;()éÉж1$', max_size=60)
@@ -78,6 +78,15 @@ def test_fast_rules_equal_slow_rules(t):
 @given(st.lists(st.sampled_from(['ha ', 'haa ', 'hb ', 'ha-', 'ha, ', 'ha', '. . ', 'x ', '\n']), min_size=60, max_size=200).map(''.join))
 def test_fast_rules_equal_slow_rules_in_long_texts(t): assert replace_wrep(t)==slow_wrep(t)
 
+@settings(max_examples=300, deadline=None)
+@given(any_text)
+def test_the_steps_of_a_rule_are_the_rule(t):
+    "What `spans` follows is what the quick rule does"
+    for rule in defaults.text_pre_rules:
+        slow = t
+        for step in rule.steps: slow = step(slow)
+        assert slow==rule(t), rule
+
 tokenizers = {o.__name__:Tokenizer(o) for o in (BaseTokenizer,WordTokenizer)}
 
 @settings(max_examples=300, deadline=None)
@@ -98,7 +107,7 @@ def test_word_tokenizer_loses_nothing(t):
 def test_known_texts_at_train_and_predict_time():
     "Check 5: line breaks, double spaces, emoji, HTML; in another process as well"
     texts = ['a\n\nb', 'two  spaces', 'fine 🙂🙂🙂🙂 fine', '<br /><br />It&amp;s <i>so</i>', 'tab\tand\xa0nbsp', '\n', ' ']
-    code = f'import json; from textnb.text.transform import Tokenizer; t = Tokenizer.from_state({Tokenizer().state()!r}); print(json.dumps([t.process_text(o) for o in {texts!r}]))'
+    code = f'import json; from textnb.text import Tokenizer; t = Tokenizer.from_state({Tokenizer().state()!r}); print(json.dumps([t.process_text(o) for o in {texts!r}]))'
     out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True, cwd=Path(__file__).parent.parent).stdout
     assert json.loads(out)==[Tokenizer().process_text(o) for o in texts]
 
@@ -171,7 +180,7 @@ def test_tokenizer_of_v1():
 
 def test_a_tokenizer_serves_threads():
     tok,texts = Tokenizer(),[f"Text {i}, isn't it number {i*7}?" for i in range(300)]
-    tok._by_chunk().max_len = 20
+    tok.pieces.max_len = 20
     want,got = [Tokenizer().process_text(t) for t in texts],[None]*4
     def work(i): got[i] = [tok.process_text(t) for t in texts]
     ths = [threading.Thread(target=work, args=(i,)) for i in range(4)]

@@ -1,4 +1,4 @@
-"""`from textnb.all import *`: all of textnb, and the names that notebooks about text always want
+"""`from textnb.all import *`: what users type, and the names that notebooks about text always want
 
 Docs: https://textnb.github.io/textnb/all.html.md"""
 
@@ -7,66 +7,79 @@ Docs: https://textnb.github.io/textnb/all.html.md"""
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/11_all.ipynb #c692ba1b
+# %% ../nbs/11_all.ipynb #c30460f4
+# chkstyle: skip
 from functools import partial
 from pathlib import Path
 
 import numpy as np, pandas as pd, torch, torch.nn.functional as F
 from torch import nn
 
-from .base.files import *
-from .base.config import *
-from .base.random_numbers import *
-from .base.device import *
-from .base.archives import *
-from .base.foreign import *
-from .base.progress_bar import *
-from .base.html import *
-from .text.datasets import *
-from .text.transform import *
-from .text.corpus import *
-from .text.data import *
-from .train.losses import *
-from .models import *
-from .train.loop import *
-from .train.schedule import *
-from .train.callbacks import *
-from .train.metrics import *
-from .learn.learner import *
-from .write.generate import *
-from .learn.ensemble import *
-from .text.spans import sentence_groups,token_spans,word_groups
-from .explain.shading import *
-from .explain.record import *
-from .explain.question import *
-from .explain.attribution import *
-from .explain.gradients import *
-from .explain.perturb import *
-from .explain.running import *
-from .explain.relevance import lrp
-from .explain.attention_relevance import attention_lrp
-from .explain.live import LiveText
-from .explain.faithful import Faithfulness,faithfulness,infidelity,League,league,max_sensitivity,plant_words,randomisation_check
-from .explain.surprisals import *
-from .explain.memory import MemoryView,memory_view
-from .explain.edits import edits_frame,flip_class,hotflip,lm_words,propose
-from .explain.doubtful_labels import *
-from .explain.interpretation import *
-from .panels.frame import Panel,open_panel
-from .panels.attention import AttentionPanel
-from .panels.methods import MethodBench
-from .panels.top_losses import TopLossPanel
-from .panels.cleaning import apply_edits,CleaningDesk
-from .panels.writing import WritingPanel
-from .panels.beams import BeamPanel
-from .panels.units import find_units,UnitPanel,unit_values
-from .panels.heads import head_weights,HeadsPanel
-from .panels.edits import EditPanel
-from .base.documentation import *
+# %% ../nbs/11_all.ipynb #420d6b58
+# chkstyle: skip
+from .base import (ArchiveError, Config, DatasetType, default_device, defaults, doc, full_float32, Html,
+    jekyll_important, jekyll_note, jekyll_warn, keep_memory, load_archive, load_pickle_list, load_torch_file,
+    preserve_rng, progress, save_archive, seeded, set_seed, show_doc, show_html, to_device)
 
-# %% ../nbs/11_all.ipynb #749e954a
-__all__ = ['torch', 'nn', 'F', 'np', 'pd', 'Path', 'partial', 'sentence_groups', 'token_spans', 'word_groups', 'lrp', 'attention_lrp', 'LiveText', 'MemoryView', 'memory_view']
-__all__ += ['Faithfulness', 'faithfulness', 'infidelity', 'League', 'league', 'max_sensitivity', 'plant_words', 'randomisation_check']
-__all__ += ['Panel', 'open_panel', 'AttentionPanel', 'MethodBench', 'TopLossPanel', 'CleaningDesk', 'WritingPanel', 'BeamPanel', 'UnitPanel', 'HeadsPanel', 'EditPanel']
-__all__ += ['apply_edits', 'find_units', 'unit_values', 'head_weights', 'edits_frame', 'flip_class', 'hotflip', 'lm_words', 'propose']
-__all__ += [o for o in globals() if o[0]!='_' and o not in __all__]
+# %% ../nbs/11_all.ipynb #f420d29e
+# chkstyle: skip
+from .text import (BaseTokenizer, BOS, build_store, Category, CategoryList, clean_text, csv_texts, DataBunch,
+    deal_caps, DocLoader, docstrings, DocumentError, download_url, EmptyLabelList, encode_texts, EOS, fix_html, FLD,
+    FloatItem, FloatList, folder_texts, hash_split, human_numbers, ItemBase, ItemList, ItemLists, join_texts,
+    LabelList, LabelLists, LanguageModelPreLoader, LMLabelList, LMLoader, LMTextList, load_data, movie_snippets,
+    MultiCategory, MultiCategoryList, number_words, NumericalizeProcessor, open_text, OpenFileProcessor, PAD,
+    pad_collate, parquet_texts, python_docs, read_table, register_rule, register_tokenizer, replace_all_caps,
+    replace_rep, replace_wrep, rm_useless_spaces, sentence_groups, show_rows, SortishSampler, SortSampler,
+    SpacyTokenizer, spec_add_spaces, SPProcessor, SubwordTokenizer, Text, text_extensions, TextClasDataBunch,
+    TextDataBunch, TextList, TextLMDataBunch, TextProcessor, Texts, TK_MAJ, TK_REP, TK_UP, TK_WREP, token_spans,
+    TokenizeProcessor, Tokenizer, TokenStore, UNK, untar_data, url2name, url2path, URLs, Vocab, word_groups,
+    WordTokenizer)
+
+# %% ../nbs/11_all.ipynb #697552f7
+# chkstyle: skip
+from .train import (AccumulateScheduler, accuracy, accuracy_thresh, AdamW, anneal_cos, anneal_exp, auc_roc,
+    AUROC, AvgMetric, BCEWithLogitsFlat, Callback, CancelBatchException, CancelEpochException, CancelFitException,
+    CancelStepException, CheckpointCallback, ConfusionMatrix, CrossEntropyFlat, CSVLogger, EarlyStoppingCallback,
+    error_rate, FBeta, fbeta, FlatCosScheduler, FlatLoss, get_activation, GradientClipping, KappaScore, Learner,
+    LoadReport, LRFinder, MatthewsCorrcoef, MatthewsCorreff, mean_absolute_error, mean_squared_error, Metric,
+    MixedPrecision, MSELossFlat, MultiLabelFbeta, one_cycle, OneCycleScheduler, Perplexity, perplexity, Precision,
+    R2Score, Recall, Recorder, ReduceLROnPlateau, ReduceLROnPlateauCallback, RNNTrainer, root_mean_squared_error,
+    SaveModelCallback, Scheduler, StopAfterNBatches, suggest_lr, TerminateOnNaN, TerminateOnNaNCallback,
+    top_k_accuracy, TrackerCallback)
+
+# %% ../nbs/11_all.ipynb #2c94b464
+# chkstyle: skip
+from .models import (Activation, AWD_LSTM, awd_lstm_clas_config, awd_lstm_clas_split, awd_lstm_lm_config,
+    awd_lstm_lm_split, awd_lstm_small_clas_config, awd_lstm_small_lm_config, awd_qrnn_clas_config,
+    awd_qrnn_lm_config, awd_qrnn_small_clas_config, awd_qrnn_small_lm_config, dropout_mask, EmbeddingDropout,
+    get_language_model, get_text_classifier, gru_clas_config, gru_lm_config, LinearDecoder, LSTM, masked_concat_pool,
+    model_meta, MultiBatchEncoder, multifit_clas_config, multifit_lm_config, MultiHeadAttention,
+    MultiHeadRelativeAttention, PoolingLinearClassifier, PositionalEncoding, QRNN, QRNNLayer, register_arch,
+    RNNDropout, SequentialRNN, SimpleGRU, tfmer_clas_config, tfmer_clas_split, tfmer_lm_config, tfmer_lm_split,
+    tfmer_small_clas_config, tfmer_small_lm_config, tfmerXL_clas_config, tfmerXL_clas_split, tfmerXL_lm_config,
+    tfmerXL_lm_split, tfmerXL_small_clas_config, tfmerXL_small_lm_config, Transformer, TransformerXL, WeightDropout)
+
+# %% ../nbs/11_all.ipynb #16e8f583
+# chkstyle: skip
+from .learn import (convert_weights, encoder_of, EnsembleLearner, language_model_learner, LanguageLearner,
+    load_learner, RNNLearner, text_classifier_learner)
+
+# %% ../nbs/11_all.ipynb #b0caa897
+# chkstyle: skip
+from .write import BeamTree, decode_spec_tokens
+
+# %% ../nbs/11_all.ipynb #cc46acce
+# chkstyle: skip
+from .explain import (attention_lrp, attribute, Attribution, attribution_methods, baselines, confident_joint,
+    edits_frame, Faithfulness, faithfulness, flip_class, hotflip, infidelity, label_quality, League, league,
+    LiveText, lm_words, lrp, max_sensitivity, memory_view, MemoryView, methods_of, mistakes, out_of_sample_preds,
+    plant_words, propose, randomisation_check, register_method, rollout, shade, shaded_html, shaded_latex,
+    shaded_png, shaded_text, shapley, Surprisal, surprisal, TextClassificationInterpretation)
+
+# %% ../nbs/11_all.ipynb #a3041297
+# chkstyle: skip
+from .panels import (apply_edits, AttentionPanel, BeamPanel, CleaningDesk, EditPanel, find_units, head_weights,
+    HeadsPanel, MethodBench, open_panel, Panel, TopLossPanel, unit_values, UnitPanel, WritingPanel)
+
+# %% ../nbs/11_all.ipynb #57b77d5d
+__all__ = [name for name in globals() if not name.startswith('_')]

@@ -6,7 +6,8 @@ Docs: https://textnb.github.io/textnb/toys.html.md"""
 
 # %% auto #0
 __all__ = ['FILLERS', 'one_word_reviews', 'one_word_data', 'mislabelled_data', 'one_word_classifier', 'not_data',
-           'agreement_data', 'PointLoader', 'circle_data', 'circle_model', 'tour_pieces']
+           'agreement_data', 'ToyDL', 'toy_data', 'toy_model', 'ToyLM', 'ToyStream', 'toy_stream', 'film_reviews',
+           'film_classifier', 'numbers_lm', 'tour_pieces']
 
 # %% ../nbs/00a_toys.ipynb #e5caa0fe
 import ast, json, tempfile
@@ -17,9 +18,9 @@ import numpy as np, pandas as pd, torch
 from torch import nn
 
 from .base import preserve_rng, set_seed
-from .learn import text_classifier_learner
+from .learn import language_model_learner, text_classifier_learner
 from .models import AWD_LSTM
-from .text import TextClasDataBunch, TextLMDataBunch
+from .text import TextClasDataBunch, TextLMDataBunch, human_numbers
 from .train import CrossEntropyFlat
 
 # %% ../nbs/00a_toys.ipynb #3fb3328b
@@ -103,45 +104,164 @@ def agreement_data(
     df = pd.DataFrame(dict(text=rows))
     return TextLMDataBunch.from_df(tempfile.mkdtemp(), df[:-50], df[-50:], text_cols='text', bs=8, bptt=12, min_freq=1, seed=0)
 
-# %% ../nbs/00a_toys.ipynb #148c12a1
-class PointLoader:
-    "Batches of `x` and `y`, shuffled anew in each epoch if asked for"
-    def __init__(self, x, y, bs, shuffle=False, seed=0):
-        self.dataset = x, y
+# %% ../nbs/00a_toys.ipynb #3d47abe0
+class ToyDL:
+    "A loader of pairs `(x[i], y[i])`"
+    def __init__(self,
+        x:torch.Tensor, # inputs, an item a row
+        y:torch.Tensor, # targets
+        bs:int, # items in a batch
+        shuffle:bool=False, # another order in each epoch?
+        seed:int=0, # of the orders
+    ):
+        self.dataset = (x,y)
         self.batch_size = bs
         self.shuffle = shuffle
         self.seed = seed
         self.epoch = 0
+
     def __len__(self): return -(-len(self.dataset[0])//self.batch_size)
     def __iter__(self): return self.iter_from(0)
     def set_epoch(self, epoch): self.epoch = epoch
+
     def order(self):
         n = len(self.dataset[0])
-        return np.random.default_rng((self.seed, self.epoch)).permutation(n) if self.shuffle else np.arange(n)
-    def iter_from(self, k):
-        x, y = self.dataset
-        for i in np.array_split(self.order(), len(self))[k:]: yield x[i], y[i]
+        return np.random.default_rng((self.seed,self.epoch)).permutation(n) if self.shuffle else np.arange(n)
 
-# %% ../nbs/00a_toys.ipynb #402e20e7
-def circle_data(
-    n:int=512, # so many points, a quarter of them for validation
+    def iter_from(self, k):
+        x,y = self.dataset
+        for idx in np.array_split(self.order(), len(self))[k:]: yield x[idx],y[idx]
+
+# %% ../nbs/00a_toys.ipynb #a39a438b
+def toy_data(
+    n:int=512, # points, a quarter of them for validation
     bs:int=32, # points in a batch
     seed:int=0, # of the points
-)->SimpleNamespace: # with `train_dl`, `valid_dl`, and what else a learner asks its data for
-    "Points of a plane, and whether they lie within 1.2 of the middle"
+)->SimpleNamespace: # a bunch with two classes
+    "Points of the plane, inside a circle or not"
     x = torch.randn(n, 2, generator=torch.Generator().manual_seed(seed))
     y = (x.norm(dim=1)<1.2).long()
-    train, valid = PointLoader(x[n//4:], y[n//4:], bs, shuffle=True), PointLoader(x[:n//4], y[:n//4], bs)
-    return SimpleNamespace(train_dl=train, valid_dl=valid, loss_func=CrossEntropyFlat(), device=torch.device('cpu'), path=Path('.'),
-        classes=['outside', 'inside'])
+    k = n//4
+    return SimpleNamespace(
+        train_dl=ToyDL(x[k:], y[k:], bs, shuffle=True), valid_dl=ToyDL(x[:k], y[:k], bs), loss_func=CrossEntropyFlat(),
+        device=torch.device('cpu'), path=Path('.'), classes=['outside','inside'])
 
-def circle_model(
-    seed:int=0, # of the weights
-)->nn.Module: # scores of the two classes
-    "A network of two layers for `circle_data`"
+def toy_model(
+    seed:int=0, # of the weights; the global generators stay as they are
+)->nn.Sequential: # from points to two logits
+    "A network with one hidden layer"
     with preserve_rng():
         set_seed(seed)
-        return nn.Sequential(nn.Linear(2, 16, bias=False), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 2))
+        return nn.Sequential(nn.Linear(2,16,bias=False), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16,2))
+
+# %% ../nbs/00a_toys.ipynb #3d66f2a0
+class ToyLM(nn.Module):
+    "A small recurrent language model that keeps its `state`"
+    def __init__(self,
+        seed:int=0, # of the weights; the global generators stay as they are
+    ):
+        super().__init__()
+        self.state = None
+        self.drop = nn.Dropout(.1)
+        with preserve_rng():
+            set_seed(seed)
+            self.emb = nn.Embedding(10, 12)
+            self.rnn = nn.GRU(12, 16, batch_first=True)
+            self.dec = nn.Linear(16, 10)
+
+    def reset(self): self.state = None
+
+    def forward(self, x):
+        fits = self.state is not None and self.state.shape[1]==len(x)
+        raw,state = self.rnn(self.drop(self.emb(x)), self.state if fits else None)
+        self.state = state.detach()
+        out = self.drop(raw)
+        return self.dec(out),[raw],[out]
+
+# %% ../nbs/00a_toys.ipynb #b3415948
+class ToyStream:
+    "A loader of `(bs, bptt)` symbols and the symbols that follow them"
+    def __init__(self,
+        n:int=640, # symbols
+        bs:int=8, # rows
+        bptt:int=5, # steps of a batch
+        seed:int=0, # of the skips
+    ):
+        steps = np.random.default_rng(seed).choice([1,1,1,1,2], size=n+1)
+        self.ids = torch.as_tensor(steps.cumsum()%10)
+        self.bs = bs
+        self.bptt = bptt
+
+    def __len__(self): return (len(self.ids)-1)//self.bs//self.bptt
+    def __iter__(self): return self.iter_from(0)
+
+    def iter_from(self, k):
+        n = (len(self.ids)-1)//self.bs
+        rows = torch.stack([self.ids[i*n:(i+1)*n+1] for i in range(self.bs)])
+        for i in range(k*self.bptt, len(self)*self.bptt, self.bptt):
+            yield rows[:,i:i+self.bptt],rows[:,i+1:i+self.bptt+1]
+
+def toy_stream(
+    path='.', # folder for the files of a learner
+)->SimpleNamespace: # a bunch
+    "Streams of symbols to train and to validate on"
+    return SimpleNamespace(
+        train_dl=ToyStream(), valid_dl=ToyStream(n=160, seed=1), loss_func=CrossEntropyFlat(),
+        device=torch.device('cpu'), path=Path(path))
+
+# %% ../nbs/00a_toys.ipynb #28b52fab
+def film_reviews(
+    n:int=120, # how many; every second one is good
+    seed:int=0, # of the words drawn
+    negated:float=0., # share of the texts that turn their word with a *not*
+)->pd.DataFrame: # columns `label` ('neg' or 'pos') and `text`
+    "Short reviews of films in which one word decides"
+    rng = np.random.default_rng(seed)
+    words = 'the film was a story of two people in one long night with music'.split()
+    judging = dict(pos=['great','lovely','fine'], neg=['awful','dull','poor'])
+    rows = []
+    for i in range(n):
+        label = 'pos' if i%2 else 'neg'
+        other = 'neg' if i%2 else 'pos'
+        text = list(rng.choice(words, rng.integers(3, 12)))
+        turned = negated>0 and rng.random()<negated
+        at = rng.integers(len(text))
+        word = rng.choice(judging[other if turned else label])
+        text.insert(at, f'not {word}' if turned else word)
+        rows.append(dict(label=label, text=' '.join(text)+'.'))
+    return pd.DataFrame(rows)
+
+# %% ../nbs/00a_toys.ipynb #f871a048
+def film_classifier(
+    epochs:int=6, # 0: not trained
+    **kwargs, # for `TextClasDataBunch.from_df`
+): # an `RNNLearner`
+    "A small classifier of `film_reviews`, trained on 90 of them"
+    df = film_reviews()
+    data = TextClasDataBunch.from_df(tempfile.mkdtemp(), df[:90], df[90:], text_cols='text', label_cols='label',
+        min_freq=1, bs=8, seed=0, **kwargs)
+    set_seed(0)
+    config = dict(emb_sz=24, n_hid=32, n_layers=2)
+    learn = text_classifier_learner(data, AWD_LSTM, config=config, drop_mult=.1, pretrained=False, silent=True)
+    if epochs: learn.fit_one_cycle(epochs, 2e-2)
+    return learn
+
+# %% ../nbs/00a_toys.ipynb #fe74b3b6
+def numbers_lm(
+    backwards:bool=False, # read, and write, from right to left?
+    epochs:int=3, # 0: not trained
+): # a `LanguageLearner`
+    "A small language model of numbers in English words"
+    nums = human_numbers()
+    train,valid = [', '.join(nums.text[nums.is_valid==v].str.strip()[:n]) for v,n in ((False,5000), (True,300))]
+    data = TextLMDataBunch.from_df(tempfile.mkdtemp(), pd.DataFrame(dict(label=[0], text=[train])),
+        pd.DataFrame(dict(label=[0], text=[valid])), bs=32, bptt=30, min_freq=1, text_cols='text', label_cols='label',
+        backwards=backwards, seed=0)
+    set_seed(0)
+    config = dict(emb_sz=64, n_hid=64, n_layers=1)
+    learn = language_model_learner(data, AWD_LSTM, config=config, drop_mult=.1, pretrained=False, silent=True)
+    if epochs: learn.fit_one_cycle(epochs, 2e-2)
+    return learn
 
 # %% ../nbs/00a_toys.ipynb #f08a1158
 def tour_pieces(

@@ -21,7 +21,7 @@ defaults = SimpleNamespace(lr=slice(3e-3), wd=1e-2, device=None)
 # %% ../../nbs/09_base/02_config.ipynb #649dcb3e
 DatasetType = Enum('DatasetType', 'Train Valid Test Single Fix')
 
-# %% ../../nbs/09_base/02_config.ipynb #4225dc55
+# %% ../../nbs/09_base/02_config.ipynb #1b9a3189
 def _made(folder):
     "`folder`, which now exists; raises an OSError that names the cure"
     try: folder.mkdir(parents=True, exist_ok=True)
@@ -32,9 +32,10 @@ def _made(folder):
 
 def _home():
     "`TEXTNB_HOME`, or the folder for a user's data"
-    from platformdirs import user_data_path
     env = os.environ.get('TEXTNB_HOME')
-    return Path(env).expanduser() if env else user_data_path('textnb', appauthor=False)
+    if env: return Path(env).expanduser()
+    from platformdirs import user_data_path
+    return user_data_path('textnb', appauthor=False)
 
 # %% ../../nbs/09_base/02_config.ipynb #7376e925
 _folders = dict(data_path='data', archive_path='archive', model_path='models')

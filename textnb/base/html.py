@@ -61,15 +61,15 @@ class TableStyle:
     # numbers and their headings
     number = f' style="text-align:right;{_cell_style};white-space:nowrap;font-variant-numeric:tabular-nums"'
 
-# %% ../../nbs/09_base/09_html.ipynb #7a95d493
-def _cell(x, digits, style, short):
+# %% ../../nbs/09_base/09_html.ipynb #f6868f44
+def _cell_tag(x, digits, style, short):
     "The tag of one cell"
     kind = style.text
     if is_number(x): kind = style.number
     elif len(str(x))<=short: kind = style.short
     return f'<td{kind}>{cell_html(x, digits)}</td>'
 
-def _heading(name, cells, style):
+def _heading_tag(name, cells, style):
     "The tag of a heading over `cells`"
     numbers = len(cells)>0 and all(map(is_number, cells))
     return f'<th scope="col"{style.number if numbers else style.text}>{as_html(name)}</th>'
@@ -85,8 +85,8 @@ def html_table(
 )->str: # a `<table>` in a box that scrolls sideways
     "`rows` under `columns`, everything escaped"
     rows = [list(row) for row in rows]
-    head = ''.join(_heading(name, [row[i] for row in rows], style) for i,name in enumerate(columns))
-    cells = [''.join(_cell(x, digits, style, short) for x in row) for row in rows]
+    head = ''.join(_heading_tag(name, [row[i] for row in rows], style) for i,name in enumerate(columns))
+    cells = [''.join(_cell_tag(x, digits, style, short) for x in row) for row in rows]
     body = ''.join(f'<tr>{o}</tr>' for o in cells)
     title = f'<caption>{esc(caption)}</caption>' if caption else ''
     table = f'<table{style.table}>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'

@@ -7,20 +7,33 @@ Docs: https://textnb.github.io/textnb/08_command/index.html.md"""
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/08_command/index.ipynb #349f02ad
-import inspect
+# %% ../../nbs/08_command/index.ipynb #fe998575
+from importlib import import_module
 
-from .terminal import *
-from .tables import *
-from .looking import *
-from .measuring import *
-from .training import *
-from .using import *
-from .panel_page import *
-from .baselines import *
-from .report import *
-from .demo import *
-from .parser import *
+# %% ../../nbs/08_command/index.ipynb #fdaf9e35
+_names = dict(
+    terminal='CLIError clean format_rows note put text_table',
+    tables='check_col draw_valid get_labels get_texts pick_col pick_label_col pick_text_col open_table read_texts',
+    looking='archive_info installed token_stats versions',
+    measuring='measure scores show_scores',
+    training='History clas_data configs fit_classifier fit_lm read_encoder trend',
+    shaded_texts='explain_page page relative shade_ansi shade_tokens text_with_verdict',
+    using='explain_text open_model predict_all top_classes',
+    panel_page='free_port panel_source serve_page table_panel',
+    baselines='beside beside_words compare_right tfidf_baseline',
+    report='cards confusion_table demo_report report_table svg_lines ticks',
+    demo='Stages demo_data demo_texts run_demo worst_texts',
+    parser='build_parser main')
 
-# %% ../../nbs/08_command/index.ipynb #e2b4b243
-__all__ = [name for name, value in globals().items() if name[0]!='_' and not inspect.ismodule(value)]
+_home = {name:module for module,names in _names.items() for name in names.split()}
+
+__all__ = list(_home)
+
+# %% ../../nbs/08_command/index.ipynb #c29c656b
+def __getattr__(name):
+    "The name of this part that is not here yet; raises an AttributeError if there is none"
+    if name in _names: return import_module(f'textnb.command.{name}')
+    if name in _home: return getattr(import_module(f'textnb.command.{_home[name]}'), name)
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+def __dir__(): return sorted([*globals(), *_home])

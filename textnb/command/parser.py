@@ -7,163 +7,229 @@ Docs: https://textnb.github.io/textnb/08_command/parser.html.md"""
 # %% auto #0
 __all__ = ['build_parser', 'main']
 
-# %% ../../nbs/08_command/12_parser.ipynb #4a7aece3
-import argparse, contextlib, io, os, sys, traceback
-from pathlib import Path
+# %% ../../nbs/08_command/12_parser.ipynb #c037183c
+import argparse, os, sys, traceback
+from importlib import import_module
 
-from .demo import cmd_demo
-from .looking import *
-from .panel_page import *
 from .terminal import *
-from .training import *
-from .using import *
 
 # %% ../../nbs/08_command/12_parser.ipynb #214fda99
-_top_epilog = '''a first tour:
-  textnb demo                                   train on movie reviews, write demo/report.html
-  textnb predict demo/model.tnb "what a film"   use the model that the demo made
-  textnb train reviews.csv --out model.tnb      train on a table of yours
-  textnb train --help                           what a command can do
-
-exit codes: 0 success, 1 error, 2 wrong call, 130 interrupted'''
-
-def _command(sub, name, func, short, about, examples):
+def _command(
+    sub, # what `add_subparsers` gave
+    name, # of the command
+    run, # module and function, such as 'demo.cmd_demo'
+    short, # for the list of commands
+    about, # for the command's own help
+    *examples, # lines that can be pasted
+):
     "A sub-command with `examples` below its options"
-    p = sub.add_parser(name, help=short, description=about, epilog=f'examples:\n{examples}', formatter_class=argparse.RawDescriptionHelpFormatter)
+    shown = '\n'.join(f'  {o}' for o in examples)
+    p = sub.add_parser(name, help=short, description=about, epilog=f'examples:\n{shown}',
+        formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--debug', action='store_true', help='show the traceback of an error')
-    p.set_defaults(func=func)
+    p.set_defaults(run=run)
     return p
 
-# %% ../../nbs/08_command/12_parser.ipynb #ef9585b0
-def _cols(p, label=False):
-    p.add_argument('--text-col', metavar='NAME', help='column of the texts (default: one called text, review, …)')
-    if label: p.add_argument('--label-col', metavar='NAME', help='column of the labels (default: one called label, target, …)')
-
-def _vocab(p, min_freq=2):
-    p.add_argument('--max-vocab', type=_positive, default=60000, metavar='N', help='largest vocabulary (default %(default)s)')
-    p.add_argument('--min-freq', type=_positive, default=min_freq, metavar='N', help='a token must occur so often to get into the vocabulary (default %(default)s)')
-
+# %% ../../nbs/08_command/12_parser.ipynb #c0f46258
 def _positive(s):
+    "The whole number above 0 that `s` says"
     if not s.isdigit() or int(s)<1: raise argparse.ArgumentTypeError(f'{s!r} is not a whole number above 0')
     return int(s)
 
-# %% ../../nbs/08_command/12_parser.ipynb #b9a90749
-def _share(s):
+def _fraction(s):
+    "The share that `s` says"
     try: x = float(s)
     except ValueError: x = -1
     if not 0<x<1: raise argparse.ArgumentTypeError(f'{s!r} is not a share between 0 and 1, such as 0.1')
     return x
 
-def _training(p, lm=False, clas=False):
-    "Options of a training"
+# %% ../../nbs/08_command/12_parser.ipynb #ef9585b0
+def _cols(p, label=False):
+    "Options that name columns"
+    p.add_argument('--text-col', metavar='NAME', help='column of the texts (default: one called text, review, …)')
+    if not label: return
+    p.add_argument('--label-col', metavar='NAME', help='column of the labels (default: one called label, target, …)')
+
+def _vocab(p, min_freq=2):
+    "Options of a vocabulary"
+    p.add_argument('--max-vocab', type=_positive, default=60000, metavar='N',
+        help='largest vocabulary (default %(default)s)')
+    p.add_argument('--min-freq', type=_positive, default=min_freq, metavar='N',
+        help='a token must occur so often to get into the vocabulary (default %(default)s)')
+
+# %% ../../nbs/08_command/12_parser.ipynb #b9a90749
+def _training(p):
+    "Options of any training; the group that they are in"
     g = p.add_argument_group('training')
-    g.add_argument('--config', choices=['small','full'], default='small', help='size of the AWD-LSTM: small for a CPU (default), full as published (400/1152/3)')
-    g.add_argument('--seed', type=int, default=42, metavar='N', help='of weights, order and split (default %(default)s)')
+    g.add_argument('--config', choices=['small','full'], default='small',
+        help='size of the AWD-LSTM: small for a CPU (default), full as published (400/1152/3)')
+    g.add_argument('--seed', type=int, default=42, metavar='N',
+        help='of weights, order and split (default %(default)s)')
     g.add_argument('--bf16', action='store_true', help='compute in bfloat16 (faster on processors that have it)')
-    if lm:
-        g.add_argument('--bs', type=_positive, default=32, metavar='N', help='rows of the language model\'s batches (default %(default)s)')
-        g.add_argument('--bptt', type=_positive, default=35, metavar='N', help='tokens of such a row (default %(default)s)')
-        g.add_argument('--drop-mult', type=float, default=.5, metavar='X', help='factor for the language model\'s dropouts (default %(default)s)')
-    if clas:
-        g.add_argument('--clas-bs', type=_positive, default=64, metavar='N', help='texts in a batch of the classifier (default %(default)s)')
-        g.add_argument('--clas-drop-mult', type=float, default=.5, metavar='X', help='factor for the classifier\'s dropouts (default %(default)s)')
-        g.add_argument('--lr', type=float, default=5e-3, metavar='X', help='learning rate of the classifier\'s head; lower layers learn more slowly (default %(default)s)')
     return g
+
+def _lm_training(g):
+    "Options of a language model's training"
+    g.add_argument('--bs', type=_positive, default=32, metavar='N',
+        help='rows of the language model\'s batches (default %(default)s)')
+    g.add_argument('--bptt', type=_positive, default=35, metavar='N', help='tokens of such a row (default %(default)s)')
+    g.add_argument('--drop-mult', type=float, default=.5, metavar='X',
+        help='factor for the language model\'s dropouts (default %(default)s)')
+
+def _clas_training(g):
+    "Options of a classifier's training"
+    g.add_argument('--clas-bs', type=_positive, default=64, metavar='N',
+        help='texts in a batch of the classifier (default %(default)s)')
+    g.add_argument('--clas-drop-mult', type=float, default=.5, metavar='X',
+        help='factor for the classifier\'s dropouts (default %(default)s)')
+    g.add_argument('--lr', type=float, default=5e-3, metavar='X',
+        help='learning rate of the classifier\'s head; lower layers learn more slowly (default %(default)s)')
 
 # %% ../../nbs/08_command/12_parser.ipynb #78338762
 def _add_demo(sub):
-    p = _command(sub, 'demo', cmd_demo, 'train on real text and write a report: start here',
-        'Train a language model and a classifier on real text, measure them, and write a report that explains what they do. Takes a few minutes on a laptop.',
-        '  textnb demo\n  textnb demo --data docstrings --out demo2\n  textnb demo --data reviews.csv --text-col body --label-col stars')
-    p.add_argument('--data', default='movie', metavar='movie|docstrings|FILE', help='movie-review snippets (default), docstrings of installed packages, or a table of yours')
-    p.add_argument('--out', default='demo', metavar='FOLDER', help='where report.html, metrics.json and model.tnb go (default %(default)s)')
+    "`textnb demo`"
+    p = _command(sub, 'demo', 'demo.cmd_demo', 'train on real text and write a report: start here',
+        'Train a language model and a classifier on real text, measure them, and write a report that explains '
+        'what they do. Takes a few minutes on a laptop.',
+        'textnb demo', 'textnb demo --data docstrings --out demo2',
+        'textnb demo --data reviews.csv --text-col body --label-col stars')
+    p.add_argument('--data', default='movie', metavar='movie|docstrings|FILE',
+        help='movie-review snippets (default), docstrings of installed packages, or a table of yours')
+    p.add_argument('--out', default='demo', metavar='FOLDER',
+        help='where report.html, metrics.json and model.tnb go (default %(default)s)')
     _cols(p, label=True)
     _vocab(p, min_freq=3)
-    g = _training(p, lm=True, clas=True)
-    g.add_argument('--epochs-lm', type=_positive, default=3, metavar='N', help='epochs of the language model (default %(default)s)')
-    g.add_argument('--lr-lm', type=float, default=1e-2, metavar='X', help='learning rate of the language model (default %(default)s)')
-    g.add_argument('--epochs', type=_positive, default=3, metavar='N', help='epochs of the unfrozen classifier (default %(default)s)')
+    g = _training(p)
+    _lm_training(g)
+    _clas_training(g)
+    g.add_argument('--epochs-lm', type=_positive, default=3, metavar='N',
+        help='epochs of the language model (default %(default)s)')
+    g.add_argument('--lr-lm', type=float, default=1e-2, metavar='X',
+        help='learning rate of the language model (default %(default)s)')
+    g.add_argument('--epochs', type=_positive, default=3, metavar='N',
+        help='epochs of the unfrozen classifier (default %(default)s)')
 
 # %% ../../nbs/08_command/12_parser.ipynb #82b74ba6
+_any_texts = 'a table (.csv, .tsv, .parquet), a folder of .txt files, or a .txt file with a text on each line'
+
 def _add_train_lm(sub):
-    p = _command(sub, 'train-lm', cmd_train_lm, 'train a language model on unlabelled texts',
-        'Train a language model. Its encoder makes a better start for `textnb train`, above all when labels are few and texts are many.',
-        '  textnb train-lm reviews.csv --out lm\n  textnb train-lm folder_of_txt_files --epochs 3 --out lm\n  textnb train reviews.csv --encoder lm/encoder.tnb')
-    p.add_argument('source', help='a table (.csv, .tsv, .parquet), a folder of .txt files, or a .txt file with a text on each line')
-    p.add_argument('--out', default='lm', metavar='FOLDER', help='where lm.tnb and encoder.tnb go (default %(default)s)')
+    "`textnb train-lm`"
+    p = _command(sub, 'train-lm', 'training.cmd_train_lm', 'train a language model on unlabelled texts',
+        'Train a language model. Its encoder makes a better start for `textnb train`, '
+        'above all when labels are few and texts are many.',
+        'textnb train-lm reviews.csv --out lm', 'textnb train-lm folder_of_txt_files --epochs 3 --out lm',
+        'textnb train reviews.csv --encoder lm/encoder.tnb')
+    p.add_argument('source', help=_any_texts)
+    p.add_argument('--out', default='lm', metavar='FOLDER',
+        help='where lm.tnb and encoder.tnb go (default %(default)s)')
     _cols(p)
     _vocab(p)
-    g = _training(p, lm=True)
-    g.add_argument('--epochs', type=_positive, default=6, metavar='N', help='times through the texts (default %(default)s)')
+    g = _training(p)
+    _lm_training(g)
+    g.add_argument('--epochs', type=_positive, default=6, metavar='N',
+        help='times through the texts (default %(default)s)')
     g.add_argument('--lr', type=float, default=1e-2, metavar='X', help='learning rate (default %(default)s)')
-    g.add_argument('--valid-pct', type=_share, default=.1, metavar='X', help='share of the texts to measure on (default %(default)s)')
+    g.add_argument('--valid-pct', type=_fraction, default=.1, metavar='X',
+        help='share of the texts to measure on (default %(default)s)')
 
 # %% ../../nbs/08_command/12_parser.ipynb #9eed00bd
 def _add_train(sub):
-    p = _command(sub, 'train', cmd_train, 'train a classifier from a table of texts and labels',
+    "`textnb train`"
+    p = _command(sub, 'train', 'training.cmd_train', 'train a classifier from a table of texts and labels',
         'Train a classifier from a table with a column of texts and a column of labels, and write it to one file.',
-        '  textnb train reviews.csv --out model.tnb\n  textnb train reviews.csv --text-col body --label-col stars --encoder lm/encoder.tnb\n  textnb train reviews.csv --valid-col is_valid --epochs 3')
+        'textnb train reviews.csv --out model.tnb',
+        'textnb train reviews.csv --text-col body --label-col stars --encoder lm/encoder.tnb',
+        'textnb train reviews.csv --valid-col is_valid --epochs 3')
     p.add_argument('source', help='a table (.csv, .tsv or .parquet)')
     p.add_argument('--out', default='model.tnb', metavar='FILE', help='the model (default %(default)s)')
     p.add_argument('--encoder', metavar='FILE', help='start from this encoder, written by `textnb train-lm`')
     _cols(p, label=True)
-    p.add_argument('--valid-col', metavar='NAME', help='column that says True for the rows to validate on (default: a draw)')
-    p.add_argument('--valid-pct', type=_share, default=.1, metavar='X', help='share of the rows to draw for validation (default %(default)s)')
+    p.add_argument('--valid-col', metavar='NAME',
+        help='column that says True for the rows to validate on (default: a draw)')
+    p.add_argument('--valid-pct', type=_fraction, default=.1, metavar='X',
+        help='share of the rows to draw for validation (default %(default)s)')
     p.add_argument('--json', action='store_true', help='print the figures as JSON')
     _vocab(p)
-    g = _training(p, clas=True)
-    g.add_argument('--epochs', type=_positive, default=5, metavar='N', help='times through the texts (default %(default)s)')
+    g = _training(p)
+    _clas_training(g)
+    g.add_argument('--epochs', type=_positive, default=5, metavar='N',
+        help='times through the texts (default %(default)s)')
 
 # %% ../../nbs/08_command/12_parser.ipynb #33fdef2a
+def _model(p, by='`textnb train` or `textnb demo`'):
+    "The argument that names a model"
+    p.add_argument('model', help=f'a model written by {by}')
+
 def _add_predict(sub):
-    p = _command(sub, 'predict', cmd_predict, 'predict the classes of texts', 'Give each text its most probable class and the probability of every class.',
-        '  textnb predict model.tnb "a fine film" "no plot at all"\n  textnb predict model.tnb --csv new.csv --format csv --out predictions.csv\n  cat lines.txt | textnb predict model.tnb - --format json')
-    p.add_argument('model', help='a model written by `textnb train` or `textnb demo`')
+    "`textnb predict`"
+    p = _command(sub, 'predict', 'using.cmd_predict', 'predict the classes of texts',
+        'Give each text its most probable class and the probability of every class.',
+        'textnb predict model.tnb "a fine film" "no plot at all"',
+        'textnb predict model.tnb --csv new.csv --format csv --out predictions.csv',
+        'cat lines.txt | textnb predict model.tnb - --format json')
+    _model(p)
     p.add_argument('text', nargs='*', help='texts, each in quotes; - reads one from each line of standard input')
     p.add_argument('--csv', metavar='FILE', help='a table whose texts to predict')
     _cols(p)
-    p.add_argument('--format', choices=['table','csv','json'], default='table', help='how to print (default %(default)s)')
+    p.add_argument('--format', choices=['table','csv','json'], default='table',
+        help='how to print (default %(default)s)')
     p.add_argument('--out', metavar='FILE', help='write there instead of printing')
 
+# %% ../../nbs/08_command/12_parser.ipynb #081922f9
 def _add_evaluate(sub):
-    p = _command(sub, 'evaluate', cmd_evaluate, 'measure a model on a labelled table', 'Accuracy, F1, area under the ROC curve (two classes), cross-entropy and confusion matrix of a model.',
-        '  textnb evaluate model.tnb test.csv\n  textnb evaluate model.tnb test.csv --json > figures.json')
-    p.add_argument('model', help='a model written by `textnb train` or `textnb demo`')
+    "`textnb evaluate`"
+    p = _command(sub, 'evaluate', 'using.cmd_evaluate', 'measure a model on a labelled table',
+        'Accuracy, F1, area under the ROC curve (two classes), cross-entropy and confusion matrix of a model.',
+        'textnb evaluate model.tnb test.csv', 'textnb evaluate model.tnb test.csv --json > figures.json')
+    _model(p)
     p.add_argument('source', help='a table (.csv, .tsv or .parquet) with texts and true labels')
     _cols(p, label=True)
     p.add_argument('--json', action='store_true', help='print the figures as JSON')
 
-# %% ../../nbs/08_command/12_parser.ipynb #081922f9
 def _add_explain(sub):
-    p = _command(sub, 'explain', cmd_explain, 'show which words made the prediction', 'Shade the words of a text by what they did for its class.',
-        '  textnb explain model.tnb "a wonderful cast, wasted"\n  textnb explain model.tnb "a wonderful cast, wasted" --class neg --html why.html')
-    p.add_argument('model', help='a model written by `textnb train` or `textnb demo`')
+    "`textnb explain`"
+    p = _command(sub, 'explain', 'using.cmd_explain', 'show which words made the prediction',
+        'Shade the words of a text by what they did for its class.',
+        'textnb explain model.tnb "a wonderful cast, wasted"',
+        'textnb explain model.tnb "a wonderful cast, wasted" --class neg --html why.html')
+    _model(p)
     p.add_argument('text', help='the text, in quotes')
     p.add_argument('--class', dest='class_name', metavar='NAME', help='explain this class (default: the predicted one)')
     p.add_argument('--html', metavar='FILE', help='write a page as well')
-    p.add_argument('--color', choices=['auto','always','never'], default='auto', help='colours in the terminal (default: if it is one)')
+    p.add_argument('--color', choices=['auto','always','never'], default='auto',
+        help='colours in the terminal (default: if it is one)')
     p.add_argument('--json', action='store_true', help='print tokens and scores as JSON')
 
 # %% ../../nbs/08_command/12_parser.ipynb #e15a3b40
 def _add_panel(sub):
-    p = _command(sub, 'panel', cmd_panel, 'open a live panel in the browser: type, and the shading follows',
-        'Open a live panel for a model as a web page on this machine. Needs Voila: pip install "textnb[panels]". Ctrl-C ends it.',
-        '  textnb panel model.tnb\n  textnb panel model.tnb --text "a wonderful cast, wasted" --theme dark\n  textnb panel model.tnb --panel methods --no-browser --port 9000\n  textnb panel model.tnb --panel losses --data test.csv\n  textnb panel lm/lm.tnb --panel writing\n  textnb panel model.tnb --panel edits --lm lm/lm.tnb')
-    p.add_argument('model', help='a model written by `textnb train`, `textnb train-lm` or `textnb demo`')
-    p.add_argument('--panel', default='attention', metavar='NAME', help='which panel (default %(default)s; a wrong name lists them all)')
+    "`textnb panel`"
+    p = _command(sub, 'panel', 'panel_page.cmd_panel',
+        'open a live panel in the browser: type, and the shading follows',
+        'Open a live panel for a model as a web page on this machine. '
+        'Needs Voila: pip install "textnb[panels]". Ctrl-C ends it.',
+        'textnb panel model.tnb', 'textnb panel model.tnb --text "a wonderful cast, wasted" --theme dark',
+        'textnb panel model.tnb --panel methods --no-browser --port 9000',
+        'textnb panel model.tnb --panel losses --data test.csv', 'textnb panel lm/lm.tnb --panel writing',
+        'textnb panel model.tnb --panel edits --lm lm/lm.tnb')
+    _model(p, '`textnb train`, `textnb train-lm` or `textnb demo`')
+    p.add_argument('--panel', default='attention', metavar='NAME',
+        help='which panel (default %(default)s; a wrong name lists them all)')
     p.add_argument('--text', metavar='TEXT', help='the text to begin with')
     p.add_argument('--data', metavar='FILE', help='a labelled table, for the panels losses and cleaning')
     p.add_argument('--lm', metavar='FILE', help='a language model whose words the panel edits proposes')
     _cols(p, label=True)
     p.add_argument('--port', type=_positive, metavar='N', help='port of the page (default: a free one)')
     p.add_argument('--no-browser', dest='browser', action='store_false', help='do not open a browser')
-    p.add_argument('--theme', choices=['light','dark'], default='light', help='colours of the page (default %(default)s)')
+    p.add_argument('--theme', choices=['light','dark'], default='light',
+        help='colours of the page (default %(default)s)')
 
 # %% ../../nbs/08_command/12_parser.ipynb #1b948694
 def _add_tokenize(sub):
-    p = _command(sub, 'tokenize', cmd_tokenize, 'show texts as tokens, with figures', 'Show what a model would see: the first texts as tokens, and figures of all.',
-        '  textnb tokenize reviews.csv --rows 2\n  textnb tokenize folder_of_txt_files --save-vocab vocab.json')
-    p.add_argument('source', help='a table (.csv, .tsv, .parquet), a folder of .txt files, or a .txt file with a text on each line')
+    "`textnb tokenize`"
+    p = _command(sub, 'tokenize', 'looking.cmd_tokenize', 'show texts as tokens, with figures',
+        'Show what a model would see: the first texts as tokens, and figures of all.',
+        'textnb tokenize reviews.csv --rows 2', 'textnb tokenize folder_of_txt_files --save-vocab vocab.json')
+    p.add_argument('source', help=_any_texts)
     _cols(p)
     _vocab(p)
     p.add_argument('--rows', type=int, default=3, metavar='N', help='texts to show (default %(default)s)')
@@ -172,47 +238,81 @@ def _add_tokenize(sub):
     p.add_argument('--json', action='store_true', help='print everything as JSON')
 
 def _add_info(sub):
-    p = _command(sub, 'info', cmd_info, 'versions and folders, or what is in a model file', 'Say which versions run here and where files are kept, or what an archive holds.',
-        '  textnb info\n  textnb info demo/model.tnb')
+    "`textnb info`"
+    p = _command(sub, 'info', 'looking.cmd_info', 'versions and folders, or what is in a model file',
+        'Say which versions run here and where files are kept, or what an archive holds.',
+        'textnb info', 'textnb info demo/model.tnb')
     p.add_argument('file', nargs='?', help='an archive (.tnb)')
     p.add_argument('--json', action='store_true', help='print as JSON')
 
 # %% ../../nbs/08_command/12_parser.ipynb #d0929f02
+_tour = '''a first tour:
+  textnb demo                                   train on movie reviews, write demo/report.html
+  textnb predict demo/model.tnb "what a film"   use the model that the demo made
+  textnb train reviews.csv --out model.tnb      train on a table of yours
+  textnb train --help                           what a command can do
+
+exit codes: 0 success, 1 error, 2 wrong call, 130 interrupted'''
+
+_commands = [_add_demo, _add_tokenize, _add_train_lm, _add_train, _add_evaluate, _add_predict, _add_explain]
+_commands += [_add_panel, _add_info]
+
 def build_parser()->argparse.ArgumentParser: # with one sub-parser for each command
     "The parser of the command line"
-    p = argparse.ArgumentParser(prog='textnb', description='Train, use and explain text classifiers and language models.', epilog=_top_epilog, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(prog='textnb', epilog=_tour, formatter_class=argparse.RawDescriptionHelpFormatter,
+        description='Train, use and explain text classifiers and language models.')
     p.add_argument('--version', action='store_true', help='print the version and end')
     sub = p.add_subparsers(title='commands', metavar='COMMAND')
-    for add in (_add_demo, _add_tokenize, _add_train_lm, _add_train, _add_evaluate, _add_predict, _add_explain, _add_panel, _add_info): add(sub)
+    for add in _commands: add(sub)
     return p
+
+# %% ../../nbs/08_command/12_parser.ipynb #f28748e4
+_known = (CLIError, ValueError, OSError, TypeError, RuntimeError, ImportError, LookupError)
+
+def _report_error(e, debug):
+    "Say what went wrong, in one line unless `debug`; the exit code"
+    if debug: traceback.print_exc()
+    told = ' '.join(str(e).split()) or type(e).__name__
+    if not isinstance(e, _known) or isinstance(e, KeyError): told = f'{type(e).__name__}: {told} (--debug shows where)'
+    note(f'textnb: error: {told}')
+    return 1
+
+# %% ../../nbs/08_command/12_parser.ipynb #97d77b31
+def _discard_output():
+    "Send what is still to be printed nowhere"
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+def _settle():
+    "Make this process one that is there for a command alone"
+    from textnb.base import keep_memory
+    keep_memory()
+    if not sys.stderr.isatty(): os.environ.setdefault('TEXTNB_PROGRESS', '0')
+
+def _run_command(args, own_process):
+    "Run the command that `args` name; its exit code"
+    if own_process: _settle()
+    module, name = args.run.split('.')
+    return getattr(import_module(f'textnb.command.{module}'), name)(args)
 
 # %% ../../nbs/08_command/12_parser.ipynb #9aa18364
 def main(
     argv:list=None, # arguments; default those of the process
 )->int: # exit code
     "Run a `textnb` command"
-    p = build_parser()
-    args = p.parse_args(argv)
+    parser = build_parser()
+    args = parser.parse_args(argv)
     if args.version:
         from textnb import __version__
         print(f'textnb {__version__}')
         return 0
-    if not hasattr(args, 'func'): return p.print_help() or 2
-    if argv is None:
-        from textnb.base import keep_memory
-        keep_memory()
-        if not sys.stderr.isatty(): os.environ.setdefault('TEXTNB_PROGRESS', '0')
-    try: return args.func(args)
-    except KeyboardInterrupt: note('\ntextnb: interrupted')
-    except BrokenPipeError: return os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()) and 0
+    if not hasattr(args, 'run'):
+        parser.print_help()
+        return 2
+    try: return _run_command(args, argv is None)
+    except KeyboardInterrupt:
+        note('\ntextnb: interrupted')
+        return 130
+    except BrokenPipeError:
+        _discard_output()
+        return 0
     except Exception as e: return _report_error(e, args.debug)
-    return 130
-
-# %% ../../nbs/08_command/12_parser.ipynb #f28748e4
-def _report_error(e, debug):
-    "Say what went wrong, in one line unless `debug`"
-    if debug: traceback.print_exc()
-    msg = ' '.join(str(e).split()) or type(e).__name__
-    known = isinstance(e, (CLIError,ValueError,OSError,TypeError,RuntimeError,ImportError,LookupError))
-    note(f'textnb: error: {msg}' if isinstance(e, CLIError) or known and not isinstance(e, KeyError) else f'textnb: error: {type(e).__name__}: {msg} (--debug shows where)')
-    return 1

@@ -8,8 +8,7 @@ Docs: https://textnb.github.io/textnb/08_command/terminal.html.md"""
 __all__ = ['CLIError', 'note', 'clean', 'put', 'text_table', 'format_rows']
 
 # %% ../../nbs/08_command/01_terminal.ipynb #64335147
-import io, json, math, re, sys
-from collections.abc import Iterable
+import csv, io, json, sys
 
 # %% ../../nbs/08_command/01_terminal.ipynb #03bd4fbf
 class CLIError(Exception):
@@ -32,21 +31,24 @@ def put(
     text:str, # a result
 ):
     "Print `text` to standard output, whatever its encoding"
-    enc = sys.stdout.encoding or 'utf-8'
-    print(clean(text).encode(enc, 'replace').decode(enc))
+    encoding = sys.stdout.encoding or 'utf-8'
+    print(clean(text).encode(encoding, 'replace').decode(encoding))
 
 # %% ../../nbs/08_command/01_terminal.ipynb #49730610
+def _one_line(x, width):
+    "`x` on one line of at most `width` characters"
+    res = f'{x:.4f}' if isinstance(x, float) else ' '.join(str(x).split())
+    return res if len(res)<=width else res[:width-1]+'…'
+
 def text_table(
     columns:list[str], # headings
     rows:list, # one sequence of cells per row
     width:int=100, # longest cell
 )->str: # lines
     "`rows` under `columns`, lined up"
-    def _cell(c): return f'{c:.4f}' if isinstance(c, float) else ' '.join(str(c).split())
-    rows = [list(map(_cell, r)) for r in rows]
-    rows = [[c if len(c)<=width else c[:width-1]+'…' for c in r] for r in [columns, *rows]]
-    ws = [max(map(len, c)) for c in zip(*rows)]
-    return '\n'.join('  '.join(c.ljust(w) for c,w in zip(r, ws)).rstrip() for r in rows)
+    lines = [[_one_line(x, width) for x in row] for row in [columns, *rows]]
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    return '\n'.join('  '.join(x.ljust(n) for x,n in zip(line, widths)).rstrip() for line in lines)
 
 # %% ../../nbs/08_command/01_terminal.ipynb #311fcf8d
 def format_rows(
@@ -55,9 +57,8 @@ def format_rows(
     fmt:str, # 'table', 'csv' or 'json'
 )->str: # ready to print or to write
     "`rows` in the format `fmt`"
-    if fmt=='json': return json.dumps([dict(zip(columns, r)) for r in rows], ensure_ascii=False, indent=1)
+    if fmt=='json': return json.dumps([dict(zip(columns, row)) for row in rows], ensure_ascii=False, indent=1)
     if fmt=='table': return text_table(columns, rows, 60)
-    import csv
     out = io.StringIO()
     csv.writer(out, lineterminator='\n').writerows([columns, *rows])
     return out.getvalue().rstrip('\n')

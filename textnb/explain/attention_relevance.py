@@ -52,7 +52,7 @@ def with_rules(
     view.__dict__.update(stabiliser=eps, to_weights=to_weights, given=[])
     return view
 
-# %% ../../nbs/06_explain/09_attention_relevance.ipynb #117e96a6
+# %% ../../nbs/06_explain/09_attention_relevance.ipynb #13c93948
 def _damped(z, eps): return hand_back(z, damp(z.detach(), eps)) if eps else z
 
 @_rule_for(nn.Linear, WideLinear)
@@ -151,6 +151,7 @@ def _brought_in(grads, values):
     "Gradient x value of all `values` together"
     return sum(float((g*value).sum()) for g,value in zip(grads, values) if g is not None)
 
+# %% ../../nbs/06_explain/09_attention_relevance.ipynb #625e0479
 def attention_lrp(
     model:nn.Module, # classifier or language model with a Transformer or a Transformer-XL
     ids, # ids of one text

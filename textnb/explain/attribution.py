@@ -122,6 +122,7 @@ def usual_pieces(
     "What a text is cut into if nobody says"
     return 'sentence' if attribution_methods[name].pieces and n>long_text_tokens else 'token'
 
+# %% ../../nbs/06_explain/04_attribution.ipynb #56d4a59e
 def attribute(
     learn, # a learner: a classifier, or a language model
     text, # any text, or a tuple of columns

@@ -17,7 +17,7 @@ import pandas as pd, torch
 
 from .question import check_finite, class_names, class_number, grad_wrt_words, Question
 from ..write import banned_ids, decode_spec_tokens, next_step, prompt_ids, read_prompt
-from ..write.generate import _begins, _has_parts
+from ..write import begins_word, has_parts
 from ..learn import eval_mode, LanguageLearner, load_learner
 from ..text import (merge_spans, token_spans, word_groups, BOS, EOS, SubwordTokenizer, TK_MAJ, TK_REP, TK_UP,
     TK_WREP, UNK)
@@ -181,7 +181,7 @@ def _check_count(k):
 def _word_ids(vocab, kind=None):
     "True for those tokens of `vocab` that are words; of a sub-word vocabulary those that begin a word, or those that do not"
     no = set(banned_ids(vocab).tolist())
-    ok = [i not in no and t not in (TK_MAJ,TK_UP,TK_REP,TK_WREP) and t.strip('▁ \n\t\r')!='' and (kind is None or _begins(t)==kind) for i,t in enumerate(vocab.itos)]
+    ok = [i not in no and t not in (TK_MAJ,TK_UP,TK_REP,TK_WREP) and t.strip('▁ \n\t\r')!='' and (kind is None or begins_word(t)==kind) for i,t in enumerate(vocab.itos)]
     return torch.tensor(ok)
 
 def _read_side(lm, text, start, end, marks):
@@ -196,17 +196,17 @@ def _whole_words(lm, first, probs, state, longest=8):
     "Words from their `first` parts, each part by part the most probable, and their probabilities"
     itos,back,last = lm.data.vocab.itos,lm.data.backwards,first
     words,probs = [[itos[i]] for i in first],probs.tolist()
-    done = [back and _begins(t) or not t.strip('▁').isalnum() for t, in words]
+    done = [back and begins_word(t) or not t.strip('▁').isalnum() for t, in words]
     state = lm.model[0].select_state(state, torch.zeros(len(first), dtype=torch.long, device=next(lm.model.parameters()).device))
     for _ in range(longest):
         if all(done): break
         logits,state = next_step(lm.model, last, state)
         best,last = logits.float().softmax(-1).max(-1)
         for r,(p,i) in enumerate(zip(best.tolist(), last.tolist())):
-            done[r] = done[r] or not back and (_begins(itos[i]) or not itos[i].isalnum())
+            done[r] = done[r] or not back and (begins_word(itos[i]) or not itos[i].isalnum())
             if done[r]: continue
             words[r].append(itos[i])
-            probs[r],done[r] = probs[r]*p,back and _begins(itos[i])
+            probs[r],done[r] = probs[r]*p,back and begins_word(itos[i])
     return [''.join(o[::-1] if back else o).replace('▁', '') for o in words],probs
 
 # %% ../../nbs/06_explain/14_edits.ipynb #530a4251
@@ -220,7 +220,7 @@ def lm_words(
 )->list: # (word, probability), the most probable first
     "What the language model would write in the place of a word, from what it reads on one side of it"
     _check_count(k)
-    v,parts = lm.data.vocab,_has_parts(lm)
+    v,parts = lm.data.vocab,has_parts(lm)
     glued = start>0 and not text[start-1].isspace()
     with eval_mode(lm.model), torch.inference_mode():
         logits,state = _read_side(lm, text, start, end, marks)
@@ -255,7 +255,7 @@ def _by_lm(learn, text, at, lm, k):
 def _flips(data, w, emb, g, toks, i, k, sign, chunk=64):
     "(estimate, token number, id) of the `k` exchanges with the largest estimates times `sign`, at the tokens `i`; a part of a word is exchanged for one of its kind"
     v,res,parts = data.vocab,[],isinstance(data.tokenizer.tok, SubwordTokenizer)
-    kind = {t:_begins(toks[t]) if parts else None for t in i}
+    kind = {t:begins_word(toks[t]) if parts else None for t in i}
     ok = {o:_word_ids(v, o) for o in set(kind.values())}
     for n in range(0, len(i), chunk):
         at = i[n:n+chunk]

@@ -66,7 +66,7 @@ class _Line:
     def difference(self): return self.values[1.]-self.values[0.]
     def bound(self, tol): return max(1e-3, tol*abs(self.difference()))
 
-# %% ../../nbs/06_explain/05_gradients.ipynb #5f8e85c4
+# %% ../../nbs/06_explain/05_gradients.ipynb #fec2eb96
 def _integrated_pieces(line, starts, ends):
     "Integrate over the pieces of the `line` from `starts` to `ends`, as many points as there are in one go"
     starts,ends = np.array(starts),np.array(ends)

@@ -158,6 +158,7 @@ def _common_prefix(a, b):
         if x!=y: return n
     return min(len(a), len(b))
 
+# %% ../../nbs/06_explain/10_live.ipynb #000fbf8f
 class Reader:
     "An unrolled model with the states of the text it read last"
     def __init__(self,
@@ -234,7 +235,7 @@ def why_slow(
     if learn.data.backwards: return 'this model reads backward: a word at the end changes all that it has read'
     return cannot_unroll(learn.model)
 
-# %% ../../nbs/06_explain/10_live.ipynb #f0032476
+# %% ../../nbs/06_explain/10_live.ipynb #8e1bedba
 @dataclass
 class LiveRecord:
     "What a text tells at one moment"

@@ -14,7 +14,7 @@ from fastcore.basics import patch
 
 from ..base import did_you_mean, listed, nearest
 from ..learn import encoder_of, eval_mode, is_classifier
-from ..learn.learner import _pad_ids
+from ..learn import pad_ids
 from ..text import sentence_groups, token_spans, word_groups
 
 # %% ../../nbs/06_explain/03_question.ipynb #9290f01e
@@ -126,7 +126,7 @@ def _not_there(learn, k, names):
     hint = did_you_mean(k, names) if is_name else ''
     return f'there is no class {k!r}: the model has {len(names)}{there}'+(f'.{hint}' if hint else '')
 
-# %% ../../nbs/06_explain/03_question.ipynb #d9979552
+# %% ../../nbs/06_explain/03_question.ipynb #f7e6eace
 def _as_whole(k):
     "`k` as an int; None if it is no whole number"
     if isinstance(k, (str,bytes)): return None
@@ -199,12 +199,13 @@ def _chunks(lens, max_tokens):
         yield slice(i, i+n)
         i += n
 
+# %% ../../nbs/06_explain/03_question.ipynb #a2cf04b6
 @patch
 def _run_ids(self:Question, arrs):
     "Scores of some arrays of ids, in one batch"
     data = self.learn.data
     device = next(self.model.parameters()).device
-    if not self.is_lm: return self.model(_pad_ids(arrs, data.pad_idx).to(device))[0]
+    if not self.is_lm: return self.model(pad_ids(arrs, data.pad_idx).to(device))[0]
     nothing = np.array([data.vocab.stoi.get('xxbos', 0)])
     arrs = [a if len(a) else nothing for a in arrs]
     lens = torch.tensor([len(a) for a in arrs])
@@ -225,7 +226,7 @@ def raw_of_ids(self:Question,
             for i,s in zip(order[chunk], scores): res[i] = s.detach()
     return torch.stack(res)
 
-# %% ../../nbs/06_explain/03_question.ipynb #decf68d7
+# %% ../../nbs/06_explain/03_question.ipynb #5dc4c2be
 def check_finite(
     model, # a model
     scores:torch.Tensor, # its scores
@@ -250,7 +251,7 @@ def own_scores(self:Question)->torch.Tensor: # (classes,)
     "Run the model on the text"
     return self.raw_of_ids([self.ids])[0]
 
-# %% ../../nbs/06_explain/03_question.ipynb #87e8fd8d
+# %% ../../nbs/06_explain/03_question.ipynb #d179721e
 @patch(as_prop=True)
 def output(self:Question)->torch.Tensor: # (classes,)
     "The model's scores of the text"
@@ -269,7 +270,7 @@ def rival(self:Question)->int: # None where there is none
     given = self.asked[1]
     return None if given is None else class_number(self.learn, given, len(self.output))
 
-# %% ../../nbs/06_explain/03_question.ipynb #2612c7e5
+# %% ../../nbs/06_explain/03_question.ipynb #2b0959bc
 @patch
 def check_classes(self:Question):
     "Raise an IndexError if a class that was asked for does not exist"
@@ -364,7 +365,7 @@ def base(self:Question,
     if name not in baselines: raise ValueError(f'no baseline {name!r}: there are {", ".join(baselines)}')
     return baselines[name](self.learn, self.enc.encoder.weight.detach())
 
-# %% ../../nbs/06_explain/03_question.ipynb #cfc11da8
+# %% ../../nbs/06_explain/03_question.ipynb #e52dc334
 @patch
 def of_kept(self:Question,
     keep:np.ndarray, # (n, sl) bool: which tokens of `ids` stay
@@ -377,7 +378,7 @@ def of_kept(self:Question,
     there = torch.from_numpy(keep).to(self.vectors.device)
     return self.of_vectors(lambda chunk: torch.where(there[chunk][...,None], self.vectors, nothing), len(keep))
 
-# %% ../../nbs/06_explain/03_question.ipynb #7c62e877
+# %% ../../nbs/06_explain/03_question.ipynb #3716d118
 @patch(as_prop=True)
 def spans(self:Question)->list: # (start, end) of each token in the text, or None
     "Where in the text each token comes from"

@@ -83,7 +83,7 @@ def rows_before(
 
 def _full(w): return w.detach().to(torch.promote_types(w.dtype, torch.float32))
 
-# %% ../../nbs/06_explain/08_relevance.ipynb #a0c032c2
+# %% ../../nbs/06_explain/08_relevance.ipynb #16944933
 class LSTMSteps(Steps):
     "The weights of an LSTM layer, made ready for reading on and for the way back"
     def __init__(self,
@@ -154,6 +154,7 @@ def complete(self:LSTMSteps,
         c = torch.addcmul(new_t, f_t, c, out=c_t)
     self._keep(trace, start, i, f, u, o)
 
+# %% ../../nbs/06_explain/08_relevance.ipynb #850d8693
 @patch
 def read(self:LSTMSteps,
     trace:Trace, # is written from row `start` on
@@ -242,7 +243,7 @@ def read(self:QRNNSteps,
     trace.put(start, x=x, h=o*c, c=c, u=u, keep=1-f, let_in=f*ratio(u.tanh(), u), let_out=o)
     return trace.h[start:end]
 
-# %% ../../nbs/06_explain/08_relevance.ipynb #019bc088
+# %% ../../nbs/06_explain/08_relevance.ipynb #1727d605
 @patch
 def _to_candidates(self:QRNNSteps, trace, g_out, eps):
     "Relevance per unit of the candidates (steps, n)"
@@ -279,6 +280,7 @@ def _fold(lin, norm):
     scale,shift = scale_shift(norm)
     return _full(weight*scale), _full(bias+weight@shift)
 
+# %% ../../nbs/06_explain/08_relevance.ipynb #d99bc862
 def fold_head(
     layers:nn.Sequential, # batch norms, dropouts, linear layers and ReLUs
 )->list: # (weight, bias, does a ReLU follow?) for each linear layer
@@ -344,6 +346,7 @@ def relevance(self:Head,
         g = g@weight
     return self._unpool(x, g), scores.detach()
 
+# %% ../../nbs/06_explain/08_relevance.ipynb #1d3d9adb
 @patch
 def _unpool(self:Head, x, g):
     "Relevance per unit of the states `x`, from that of what was pooled"

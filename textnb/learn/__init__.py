@@ -10,6 +10,8 @@ __all__ = []
 # %% ../../nbs/04_learn/index.ipynb #886cce24
 import inspect
 
+from .weights import *
+from .serving import *
 from .learner import *
 from .ensemble import *
 

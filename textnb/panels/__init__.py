@@ -10,10 +10,14 @@ __all__ = []
 # %% ../../nbs/07_panels/index.ipynb #813168cf
 import inspect
 
-from .frame import *
-from .tokens import *
+from .drawing import *
+from .state import *
+from .keyboard import *
+from .panel import *
 from .attention import *
+from .rows import *
 from .top_losses import *
+from .journal import *
 from .cleaning import *
 from .methods import *
 from .writing import *
@@ -21,6 +25,7 @@ from .beams import *
 from .units import *
 from .heads import *
 from .edits import *
+from .pages import *
 
 # %% ../../nbs/07_panels/index.ipynb #05c5d481
 __all__ = [name for name, value in globals().items() if name[0]!='_' and not inspect.ismodule(value)]

@@ -10,14 +10,34 @@ __all__ = []
 # %% ../../nbs/01_text/index.ipynb #53b0145f
 import inspect
 
-from .transform import *
+from .rules import *
+from .tokenizers import *
+from .pipeline import *
+from .subwords import *
+from .vocab import *
+from .store import *
+from .workers import *
 from .corpus import *
+from .tables import *
+from .readers import *
+from .processor import *
+from .items import *
+from .labels import *
+from .labelled import *
+from .splits import *
 from .texts import *
-from .datablock import *
-from .loaders import *
-from .data import *
+from .stream import *
+from .batches import *
+from .bunch import *
+from .text_bunches import *
 from .spans import *
+from .downloads import *
+from .generated import *
 from .datasets import *
 
 # %% ../../nbs/01_text/index.ipynb #4dd6c380
-__all__ = [name for name, value in globals().items() if name[0]!='_' and not inspect.ismodule(value)]
+# Pieces that only the notebooks of this part need, and import from their modules
+_inside = '''Encoder FixedNumbers GrowingNumbers Pieces Tracked describe document_parts encode_shares known_rules
+    known_tokenizers need_extra new_folder put_in refuse_string shares_of store_format track_rule'''.split()
+__all__ = [name for name, value in globals().items()
+    if name[0]!='_' and name not in _inside and not inspect.ismodule(value)]

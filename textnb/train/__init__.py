@@ -11,10 +11,26 @@ __all__ = []
 import inspect
 
 from .losses import *
-from .loop import *
-from .schedule import *
-from .callbacks import *
 from .metrics import *
+from .callback import *
+from .recorder import *
+from .groups import *
+from .loop import *
+from .predicting import *
+from .saving import *
+from .learner import *
+from .schedule import *
+from .finder import *
+from .regularisers import *
+from .gradients import *
+from .mixed_precision import *
+from .early_stopping import *
+from .csv_log import *
+from .checkpoints import *
 
 # %% ../../nbs/02_train/index.ipynb #6514b522
-__all__ = [name for name, value in globals().items() if name[0]!='_' and not inspect.ismodule(value)]
+# What a learner is put together from, and what only learners call: imported by name, not by `*`
+_classes = ('WithCallbacks','LayerGroups','TrainingLoop','Predicting','Saving')
+_pieces = (*_classes,'load_weights','preserve_training','smooth')
+_own = [name for name, value in globals().items() if name[0]!='_' and not inspect.ismodule(value)]
+__all__ = [name for name in _own if name not in _pieces]

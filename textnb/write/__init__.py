@@ -1,4 +1,4 @@
-"""What a language model says next
+"""What a language model says next, and why it said that
 
 Docs: https://textnb.github.io/textnb/05_write/index.html.md"""
 
@@ -10,7 +10,16 @@ __all__ = []
 # %% ../../nbs/05_write/index.ipynb #1d613a26
 import inspect
 
-from .generate import *
+from .wording import *
+from .prompts import *
+from .filters import *
+from .sampling import *
+from .streaming import *
+from .records import *
+from .beams import *
+from .trees import *
+from .guesses import *
+from .methods import *
 
 # %% ../../nbs/05_write/index.ipynb #610892b9
 __all__ = [name for name, value in globals().items() if name[0]!='_' and not inspect.ismodule(value)]

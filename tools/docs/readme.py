@@ -41,7 +41,8 @@ def cell_markdown(cell, img, base, files):
     "One `cell` with its outputs as Markdown; pictures go to the folder `img` and into `files`, links to the site at `base`"
     source = joined(cell['source']).strip()
     if cell['cell_type']=='markdown':
-        return _notebook_link.sub(lambda m: base+page(m[0]).replace('.ipynb', '.html'), source)
+        source = _notebook_link.sub(lambda m: base+page(m[0]).replace('.ipynb', '.html'), source)
+        return source.replace('](images/', f']({img.as_posix()}/')
     options = dict(re.findall(r'^#\| *([\w-]+): *(.+)', source, flags=re.M))
     code = re.sub(r'^#\|.*\n?', '', source, flags=re.M).strip()
     parts = [fence(code, 'python')] if code and options.get('echo')!='false' else []
