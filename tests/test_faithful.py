@@ -242,9 +242,9 @@ def test_plant_words():
 def test_honest_words(learn):
     "B7: the warning stands under each table and points to the lesson; no caption says that something is proved, or because of what"
     fs = [faithfulness(learn, attribute(learn, text, m), n_random=2, points=0) for m in methods_of(learn)]
-    assert 'never saw' in CAVEAT and '40g_faithful' in CAVEAT
+    assert 'never saw' in CAVEAT and '11_faithful' in CAVEAT
     table = league(learn, [text], ['gradient x input'], n_random=2)
-    for page in (fs[0]._repr_html_(), table._repr_html_()): assert 'never saw' in page and '40g_faithful' in page
+    for page in (fs[0]._repr_html_(), table._repr_html_()): assert 'never saw' in page and '11_faithful' in page
     words = [o for f in fs for o in (f.caption(), repr(f), f._repr_html_())] + [attribute(learn, text, m).caption() for m in methods_of(learn)] + [repr(table), CAVEAT]
     for w in words: assert not re.search(r'\b(prove[sdn]?|proof|because)\b', w, re.I), w
 

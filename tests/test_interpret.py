@@ -7,8 +7,9 @@ matplotlib.use('Agg')
 import numpy as np, pandas as pd, pytest, torch
 from hypothesis import given, settings, strategies as st
 from textnb.all import *
-from textnb.explain import (attribute, class_scores, explained_number, grad_wrt_words, word_vectors, shade,
-    shaded_html)
+from textnb.base import html_table
+from textnb.explain import (attribute, calibrated_joint, class_scores, explained_number, fold_numbers, grad_wrt_words,
+    word_vectors, shade, shaded_html)
 from textnb.explain.shading import _luminance
 from textnb.learn import encoder_of
 from test_learner import clas_data, small

@@ -24,7 +24,9 @@ from .faithful import *
 from .surprisals import *
 from .memory import *
 from .edits import *
-from .interpret import *
+from .doubtful_labels import *
+from .neighbours import *
+from .interpretation import *
 
 # %% ../../nbs/06_explain/index.ipynb #a8ece15c
 __all__ = [name for name, value in globals().items() if name[0]!='_' and not inspect.ismodule(value)]

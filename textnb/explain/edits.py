@@ -15,13 +15,12 @@ from pathlib import Path
 
 import pandas as pd, torch
 
+from ..base import check_text, check_whole
 from .question import check_finite, class_names, class_number, grad_wrt_words, Question
-from ..write import banned_ids, decode_spec_tokens, next_step, prompt_ids, read_prompt
-from ..write import begins_word, has_parts
 from ..learn import eval_mode, LanguageLearner, load_learner
 from ..text import (merge_spans, token_spans, word_groups, BOS, EOS, SubwordTokenizer, TK_MAJ, TK_REP, TK_UP,
     TK_WREP, UNK)
-
+from ..write import banned_ids, begins_word, decode_spec_tokens, has_parts, next_step, prompt_ids, read_prompt
 
 # %% ../../nbs/06_explain/14_edits.ipynb #71f75e53
 @dataclass
@@ -34,48 +33,65 @@ class Place:
     tokens:list # numbers of its tokens
     marks:list # the marks in front of it, such as `['xxmaj']`
 
+_mark_tokens = (TK_MAJ,TK_UP,TK_REP,TK_WREP)
+
 def _marks(toks, spans, i):
     "The marks of capitals and repetition in front of token `i`"
-    j = i
-    while j>0 and spans[j-1] is None and toks[j-1] not in (BOS,EOS): j -= 1
-    return [t for n,t in enumerate(toks[j:i], j) if t in (TK_MAJ,TK_UP,TK_REP,TK_WREP) or n>j and toks[n-1] in (TK_REP,TK_WREP)]
+    first = i
+    while first>0 and spans[first-1] is None and toks[first-1] not in (BOS,EOS): first -= 1
+    def is_mark(n):
+        is_times = n>first and toks[n-1] in (TK_REP,TK_WREP) # how often something is repeated
+        return toks[n] in _mark_tokens or is_times
+    return [toks[n] for n in range(first, i) if is_mark(n)]
 
 # %% ../../nbs/06_explain/14_edits.ipynb #18278d06
 def _placed(text, toks, spans):
     "The words of `text`, from its tokens and their spans"
-    own = [[i for i in g if spans[i] and spans[i][0]<spans[i][1]] for g in word_groups(text, toks, spans)]
-    own = [(merge_spans([spans[i] for i in g]),g) for g in own if g]
-    return [Place(n, text[a:b], a, b, g, _marks(toks, spans, g[0])) for n,((a,b),g) in enumerate(own)]
-
-def _check_text(text):
-    if not isinstance(text, str): raise TypeError(f'the text to edit must be a str, not {type(text).__name__} {text!r:.40}')
+    res = []
+    for group in word_groups(text, toks, spans):
+        own = [i for i in group if spans[i] and spans[i][0]<spans[i][1]]
+        if not own: continue
+        start,end = merge_spans([spans[i] for i in own])
+        res.append(Place(len(res), text[start:end], start, end, own, _marks(toks, spans, own[0])))
+    return res
 
 def places(
     data, # a `DataBunch`
     text:str, # as it is written
 )->list: # a `Place` for each word
     "The words of `text` that can be edited"
-    _check_text(text)
+    check_text(text, 'the text to edit')
     toks = list(data.tokens(text))
     return _placed(text, toks, token_spans(data, text, toks))
 
 # %% ../../nbs/06_explain/14_edits.ipynb #9d61b0a6
+def _places_here(data, text):
+    "The words of `text`; raises a ValueError if there are none"
+    found = places(data, text)
+    if not found: raise ValueError('the text has no word to edit: write one first')
+    return found
+
+def _by_number(found, num):
+    if -len(found)<=operator.index(num)<len(found): return found[num]
+    raise IndexError(f'there is no word {num}: the text has {len(found)}, counted from 0')
+
 def place_of(
     data, # a `DataBunch`
     text:str, # as it is written
     where, # number of a word, or the word as it is written
 )->Place: # where it stands
-    "The word of `text` to edit"
-    found = places(data, text)
-    if not found: raise ValueError('the text has no word to edit: write one first')
-    if not isinstance(where, str):
-        if not -len(found)<=operator.index(where)<len(found): raise IndexError(f'there is no word {where}: the text has {len(found)}, counted from 0')
-        return found[where]
-    same,known = [o for o in found if o.word==where],', '.join(o.word for o in found[:12])
-    if not same and where in data.tokens(text): raise ValueError(f'{where} is a token and no word of the text: choose one of {known}')
-    if not same: raise ValueError(f'there is no word {where!r} in the text: choose one of {known}')
-    if len(same)>1: raise ValueError(f"{where!r} stands there {len(same)} times: give its number, one of {', '.join(str(o.num) for o in same)}")
-    return same[0]
+    "The word of `text` to edit; raises an IndexError or a ValueError if there is no such word, or more than one"
+    found = _places_here(data, text)
+    if not isinstance(where, str): return _by_number(found, where)
+    same = [o for o in found if o.word==where]
+    if len(same)==1: return same[0]
+    if same:
+        numbers = ', '.join(str(o.num) for o in same)
+        raise ValueError(f"{where!r} stands there {len(same)} times: give its number, one of {numbers}")
+    known = ', '.join(o.word for o in found[:12])
+    is_token = where in data.tokens(text)
+    if is_token: raise ValueError(f'{where} is a token and no word of the text: choose one of {known}')
+    raise ValueError(f'there is no word {where!r} in the text: choose one of {known}')
 
 # %% ../../nbs/06_explain/14_edits.ipynb #ce0a8485
 _starts = re.compile(r'(?:^|[.!?…\n])[\s"“‘(\[]*$')
@@ -88,7 +104,8 @@ def as_written(
 )->str: # a piece of text
     "`word` with the capitals of `old`"
     word = word.removeprefix('▁')
-    if not marks and len(old)==1 and old.isupper() and _starts.search(left[-80:]): marks = [TK_MAJ]
+    one_capital = not marks and len(old)==1 and old.isupper()
+    if one_capital and _starts.search(left[-80:]): marks = [TK_MAJ]
     return ' '.join(decode_spec_tokens([*marks, word]))
 
 # %% ../../nbs/06_explain/14_edits.ipynb #c09db110
@@ -96,15 +113,21 @@ _closing = set('.,;:!?…)]}»”’%')
 
 def _fuse(left, right):
     "Would the texts `left` and `right` run into one word?"
-    return all(c.isalnum() and c<'\u2e80' for c in (left[-1:], right[:1]))
+    return all(c.isalnum() and c<'\u2e80' for c in (left[-1:], right[:1])) # scripts without blanks begin at U+2E80
 
 def _taken_out(left, right):
     "`left` and `right` joined, when a word between them has gone"
-    if right[:1]==' ' and (not left or left[-1].isspace()): return left+right[1:]
-    if left[-1:]==' ' and (not right or right[0].isspace() or right[0] in _closing): return left[:-1]+right
-    return left+' '*_fuse(left, right)+right
+    blank_left = not left or left[-1].isspace()
+    blank_right = not right or right[0].isspace() or right[0] in _closing
+    if right[:1]==' ' and blank_left: return left+right[1:]
+    if left[-1:]==' ' and blank_right: return left[:-1]+right
+    return left+' '+right if _fuse(left, right) else left+right
 
 # %% ../../nbs/06_explain/14_edits.ipynb #55eb5360
+def _closes(new):
+    "Is `new` written without a blank before it: a comma, or the second half of *it's* or *don't*?"
+    return new[0] in _closing or new=="n't" or (len(new)>1 and new[0]=="'")
+
 def put_word(
     data, # a `DataBunch`
     text:str, # as it is written
@@ -117,9 +140,10 @@ def put_word(
     if not new: return _taken_out(left, right)
     if _fuse(left, new) and not _fuse(left, old): left += ' '
     if _fuse(new, right) and not _fuse(old, right): right = ' '+right
-    loose,tight = left+new+right,left[:-1]+new+right
-    closes = new[0] in _closing or new=="n't" or len(new)>1 and new[0]=="'"
-    return tight if closes and left[-1:]==' ' and data.tokens(tight)==data.tokens(loose) else loose
+    loose = left+new+right
+    if not _closes(new) or left[-1:]!=' ': return loose
+    tight = left[:-1]+new+right
+    return tight if data.tokens(tight)==data.tokens(loose) else loose
 
 # %% ../../nbs/06_explain/14_edits.ipynb #f7d79161
 @dataclass
@@ -144,13 +168,18 @@ class Proposal:
     def old(self)->str: return self.before[self.start:self.end] # what stood there
     @property
     def said(self)->str: # the edit in words
-        return f'{self.old} deleted' if not self.new else f'{self.old} masked' if self.new==UNK else f'{self.old} → {self.new}'
+        "What is replaced by what"
+        if not self.new: return f'{self.old} deleted'
+        if self.new==UNK: return f'{self.old} masked'
+        return f'{self.old} → {self.new}'
     def __repr__(self): return f'{self.said}: {self.target} {self.p-self.delta:.3f} → {self.p:.3f}'
 
 # %% ../../nbs/06_explain/14_edits.ipynb #4d9254ce
-def _classifier(learn):
-    if learn.data.is_lm: raise TypeError('edits are weighed by a classifier, and this is a language model: give a classifier first, and the language model as lm=…')
-    return learn
+def _check_classifier(learn):
+    "Raise a TypeError if `learn` is no classifier's"
+    if learn.data.is_lm:
+        raise TypeError('edits are weighed by a classifier, and this is a language model: '
+            'give a classifier first, and the language model as lm=…')
 
 def weigh_edits(
     learn, # a classifier's learner
@@ -159,11 +188,16 @@ def weigh_edits(
     class_id=None, # the class to look at, by number or name; default the predicted one
 )->list: # the same proposals, with what they do to the prediction
     "Predict all edited texts in one batch, and note what each changes"
-    probs = _classifier(learn).predict_texts([text, *[o.text for o in edits]]).double().numpy()
-    names = class_names(learn, probs.shape[1])
-    k = int(probs[0].argmax()) if class_id is None else class_number(learn, class_id, len(names))
-    for o,p in zip(edits, probs[1:]):
-        o.target,o.p,o.delta,o.pred,o.probs = names[k],float(p[k]),float(p[k]-probs[0,k]),names[int(p.argmax())],p.tolist()
+    _check_classifier(learn)
+    own,*probs = learn.predict_texts([text, *[o.text for o in edits]]).double().numpy()
+    names = class_names(learn, len(own))
+    k = int(own.argmax()) if class_id is None else class_number(learn, class_id, len(names))
+    for o,p in zip(edits, probs):
+        o.target = names[k]
+        o.p = float(p[k])
+        o.delta = float(p[k]-own[k])
+        o.pred = names[int(p.argmax())]
+        o.probs = p.tolist()
     return edits
 
 # %% ../../nbs/06_explain/14_edits.ipynb #c8ce43b9
@@ -172,44 +206,64 @@ def _proposed(learn, text, start, end, new, how, **kwargs):
     known = learn.data.vocab.unk not in learn.data.encode(new)
     return Proposal(text, start, end, new, put_word(learn.data, text, start, end, new), how, known=known, **kwargs)
 
-def _removals(learn, text, at): return [_proposed(learn, text, at.start, at.end, new, 'remove') for new in ('',UNK)]
+def _removals(learn, text, at):
+    "The word goes, or it is masked"
+    return [_proposed(learn, text, at.start, at.end, new, 'remove') for new in ('',UNK)]
 
 # %% ../../nbs/06_explain/14_edits.ipynb #fa90662e
-def _check_count(k):
-    if not (isinstance(k, int) and k>=1): raise ValueError(f'k, the number of proposals, is at least 1, and not {k!r}')
+def _check_count(k): check_whole(k, 'k, the number of proposals,', 1)
 
-def _word_ids(vocab, kind=None):
-    "True for those tokens of `vocab` that are words; of a sub-word vocabulary those that begin a word, or those that do not"
-    no = set(banned_ids(vocab).tolist())
-    ok = [i not in no and t not in (TK_MAJ,TK_UP,TK_REP,TK_WREP) and t.strip('▁ \n\t\r')!='' and (kind is None or begins_word(t)==kind) for i,t in enumerate(vocab.itos)]
-    return torch.tensor(ok)
+def _word_ids(vocab, begins=None):
+    "True for those tokens of `vocab` that are words; with `begins`, those parts that begin a word, or that do not"
+    banned = set(banned_ids(vocab).tolist())
+    def is_word(i, token):
+        if i in banned or token in _mark_tokens or not token.strip('▁ \n\t\r'): return False
+        return begins is None or begins_word(token)==begins
+    return torch.tensor([is_word(i, token) for i,token in enumerate(vocab.itos)])
 
 def _read_side(lm, text, start, end, marks):
-    "Scores of the word between `start` and `end`, and the state, of a language model that has read the text on one side of it"
-    v,back = lm.data.vocab,lm.data.backwards
-    ids = prompt_ids(lm, text[end:].lstrip(' ') if back else text[:start].rstrip(' '))
-    if not back: ids = torch.cat([ids, ids.new_tensor(v.numericalize(marks))])
+    "Scores of the word between `start` and `end`, and the state, of a language model that has read one side of it"
+    if lm.data.backwards: ids = prompt_ids(lm, text[end:].lstrip(' '))
+    else:
+        ids = prompt_ids(lm, text[:start].rstrip(' '))
+        ids = torch.cat([ids, ids.new_tensor(lm.data.vocab.numericalize(marks))])
     return read_prompt(lm.model, ids[None])
 
 # %% ../../nbs/06_explain/14_edits.ipynb #3de113a8
+def _add_part(words, probs, done, parts, p_parts, back):
+    "Put to each word that is not `done` the part proposed for it; one that begins the next word ends it"
+    for row,(part,p) in enumerate(zip(parts, p_parts)):
+        if done[row]: continue
+        if not back and (begins_word(part) or not part.isalnum()): done[row] = True
+        else:
+            words[row].append(part)
+            probs[row] *= p
+            done[row] = back and begins_word(part)
+
 def _whole_words(lm, first, probs, state, longest=8):
     "Words from their `first` parts, each part by part the most probable, and their probabilities"
-    itos,back,last = lm.data.vocab.itos,lm.data.backwards,first
-    words,probs = [[itos[i]] for i in first],probs.tolist()
-    done = [back and begins_word(t) or not t.strip('▁').isalnum() for t, in words]
-    state = lm.model[0].select_state(state, torch.zeros(len(first), dtype=torch.long, device=next(lm.model.parameters()).device))
+    itos,back = lm.data.vocab.itos,lm.data.backwards
+    words = [[itos[i]] for i in first]
+    probs = probs.tolist()
+    # what goes on with nothing: punctuation; and, read from behind, a part that begins its word
+    done = [not itos[i].strip('▁').isalnum() or (back and begins_word(itos[i])) for i in first]
+    same = torch.zeros(len(first), dtype=torch.long, device=next(lm.model.parameters()).device)
+    state = lm.model[0].select_state(state, same) # the state that was read, once for each word
+    last = first
     for _ in range(longest):
         if all(done): break
         logits,state = next_step(lm.model, last, state)
         best,last = logits.float().softmax(-1).max(-1)
-        for r,(p,i) in enumerate(zip(best.tolist(), last.tolist())):
-            done[r] = done[r] or not back and (begins_word(itos[i]) or not itos[i].isalnum())
-            if done[r]: continue
-            words[r].append(itos[i])
-            probs[r],done[r] = probs[r]*p,back and begins_word(itos[i])
-    return [''.join(o[::-1] if back else o).replace('▁', '') for o in words],probs
+        _add_part(words, probs, done, [itos[i] for i in last.tolist()], best.tolist(), back)
+    in_order = [word[::-1] if back else word for word in words]
+    return [''.join(word).replace('▁', '') for word in in_order],probs
 
 # %% ../../nbs/06_explain/14_edits.ipynb #530a4251
+def _wanted_begin(lm, text, start):
+    "Does a part begin a word where it is wanted? None where that does not matter"
+    if not has_parts(lm) or lm.data.backwards: return None
+    return start==0 or text[start-1].isspace()
+
 def lm_words(
     lm, # a `LanguageLearner`
     text:str, # as it is written
@@ -220,53 +274,76 @@ def lm_words(
 )->list: # (word, probability), the most probable first
     "What the language model would write in the place of a word, from what it reads on one side of it"
     _check_count(k)
-    v,parts = lm.data.vocab,has_parts(lm)
-    glued = start>0 and not text[start-1].isspace()
+    itos = lm.data.vocab.itos
     with eval_mode(lm.model), torch.inference_mode():
         logits,state = _read_side(lm, text, start, end, marks)
         check_finite(lm.model, logits)
-        p,ok = logits[0].cpu().double().softmax(-1),_word_ids(v, None if not parts or lm.data.backwards else not glued)
-        p,ids = p[:len(ok)].where(ok, -1.).topk(min(k, int(ok.sum())))
-        words,p = _whole_words(lm, ids, p, state) if parts else ([v.itos[i] for i in ids],p.tolist())
+        allowed = _word_ids(lm.data.vocab, _wanted_begin(lm, text, start))
+        p = logits[0].cpu().double().softmax(-1)[:len(allowed)]
+        p,ids = p.where(allowed, -1.).topk(min(k, int(allowed.sum())))
+        if has_parts(lm): words,p = _whole_words(lm, ids, p, state)
+        else: words,p = [itos[i] for i in ids],p.tolist()
     return list(zip(words, p))
 
 # %% ../../nbs/06_explain/14_edits.ipynb #b8ea8c04
-NO_LM = 'words to replace it by come from a language model: give one, lm=… (a learner, or the file that its export wrote; `textnb train-lm` writes one too)'
+NO_LM = ('words to replace it by come from a language model: give one, lm=… '
+    '(a learner, or the file that its export wrote; `textnb train-lm` writes one too)')
 
 def open_lm(
     lm, # a `LanguageLearner`, or the file that its `export` wrote
 )->LanguageLearner: # ready to propose words
-    "The language model `lm`"
+    "The language model `lm`; raises a ValueError, FileNotFoundError or TypeError if there is none"
     if lm is None: raise ValueError(NO_LM)
+    name = 'this is'
     if isinstance(lm, (str,Path)):
-        if not Path(lm).is_file(): raise FileNotFoundError(f'no such file: {lm} (a language model is written by its learner\'s export, or by `textnb train-lm`)')
-        lm,name = load_learner(lm),f'{lm} holds'
-    else: name = 'this is'
-    if not isinstance(lm, LanguageLearner): raise TypeError(f'{name} no language model, and only such a model can propose words: give the learner that language_model_learner made, or its file')
-    return lm
+        if not Path(lm).is_file():
+            raise FileNotFoundError(f"no such file: {lm} (a language model is written by its learner's export, "
+                'or by `textnb train-lm`)')
+        name = f'{lm} holds'
+        lm = load_learner(lm)
+    if isinstance(lm, LanguageLearner): return lm
+    raise TypeError(f'{name} no language model, and only such a model can propose words: '
+        'give the learner that language_model_learner made, or its file')
 
 # %% ../../nbs/06_explain/14_edits.ipynb #ba4fd3e8
 def _by_lm(learn, text, at, lm, k):
     "Proposals of a language model; the word that is there is none"
-    news = [(as_written(w, at.word, at.marks, text[:at.start]),p) for w,p in lm_words(lm, text, at.start, at.end, at.marks, k+1)]
-    return [_proposed(learn, text, at.start, at.end, new, 'lm', lm_prob=p) for new,p in news if new!=at.word][:k]
+    words = lm_words(lm, text, at.start, at.end, at.marks, k+1)
+    written = [(as_written(word, at.word, at.marks, text[:at.start]), p) for word,p in words]
+    others = [(new, p) for new,p in written if new!=at.word][:k]
+    return [_proposed(learn, text, at.start, at.end, new, 'lm', lm_prob=p) for new,p in others]
 
 # %% ../../nbs/06_explain/14_edits.ipynb #c3616a2c
-def _flips(data, w, emb, g, toks, i, k, sign, chunk=64):
-    "(estimate, token number, id) of the `k` exchanges with the largest estimates times `sign`, at the tokens `i`; a part of a word is exchanged for one of its kind"
-    v,res,parts = data.vocab,[],isinstance(data.tokenizer.tok, SubwordTokenizer)
-    kind = {t:begins_word(toks[t]) if parts else None for t in i}
-    ok = {o:_word_ids(v, o) for o in set(kind.values())}
-    for n in range(0, len(i), chunk):
-        at = i[n:n+chunk]
-        may = torch.stack([ok[kind[t]] for t in at]).to(w.device)
-        for r,t in enumerate(at): may[r,v.stoi.get(toks[t], v.unk)] = False
-        est = g[at]@w.T-(emb[at]*g[at]).sum(-1, keepdim=True)
-        best = (sign*est).where(may, -torch.inf).flatten().topk(min(k, int(may.sum()))).indices.tolist()
-        res += [(float(est.flatten()[b]), at[b//len(w)], b%len(w)) for b in best]
+def _allowed(data, toks, at):
+    "Which words (places, n_vocab) may replace each token in `at`: other ones; a part of a word by one of its kind"
+    parts = isinstance(data.tokenizer.tok, SubwordTokenizer)
+    kinds = [begins_word(toks[t]) if parts else None for t in at]
+    words = {kind: _word_ids(data.vocab, kind) for kind in set(kinds)}
+    res = torch.stack([words[kind] for kind in kinds])
+    for row,t in enumerate(at): res[row,data.vocab.stoi.get(toks[t], data.vocab.unk)] = False
+    return res
+
+def _flips(data, vectors, emb, grad, toks, at, k, sign, chunk=64):
+    "(estimate, token number, id) of the `k` exchanges at the tokens `at` with the largest estimates times `sign`"
+    res = []
+    for start in range(0, len(at), chunk):
+        here = at[start:start+chunk]
+        allowed = _allowed(data, toks, here).to(vectors.device)
+        estimates = grad[here]@vectors.T-(emb[here]*grad[here]).sum(-1, keepdim=True)
+        ranked = (sign*estimates).where(allowed, -torch.inf).flatten()
+        best = ranked.topk(min(k, int(allowed.sum()))).indices.tolist()
+        res += [(float(estimates.flatten()[b]), here[b//len(vectors)], b%len(vectors)) for b in best]
     return sorted(res, key=lambda o: -sign*o[0])[:k]
 
 # %% ../../nbs/06_explain/14_edits.ipynb #16791415
+def _flip(learn, text, q, found, t, new, estimate):
+    "The `Proposal` to exchange token `t` of the question `q` for the word with the id `new`"
+    start,end = q.spans[t]
+    marks = _marks(q.tokens, q.spans, t)
+    if not marks: marks = [m for o in found if t in o.tokens for m in o.marks if m==TK_UP] # not the first of its word
+    word = as_written(learn.data.vocab.itos[new], text[start:end], marks, text[:start])
+    return _proposed(learn, text, start, end, word, 'hotflip', estimate=estimate)
+
 def hotflip(
     learn, # a classifier's learner
     text:str, # as it is written
@@ -278,17 +355,16 @@ def hotflip(
 )->list: # a `Proposal` each, the largest estimate first; not yet weighed
     "Exchanges of one token that change the prediction most, by the gradient's estimate"
     _check_count(k)
-    data,found = _classifier(learn).data,places(learn.data, text) if where is None else [place_of(learn.data, text, where)]
-    if not found: raise ValueError('the text has no word to edit: write one first')
+    _check_classifier(learn)
+    data = learn.data
+    found = _places_here(data, text) if where is None else [place_of(data, text, where)]
     q = Question(learn, text, class_id, target)
-    g,emb,_ = grad_wrt_words(q.model, q.ids, q.of)
-    if q.backwards: g,emb = g.flip(0),emb.flip(0)
-    i,toks = [t for o in found for t in o.tokens],q.tokens
-    w,best = q.enc.encoder.weight.detach()[:len(data.vocab.itos)],[]
-    for est,t,n in _flips(data, w, emb, g, toks, i, k, 1 if more else -1):
-        (a,b),marks = q.spans[t],_marks(toks, q.spans, t) or [m for o in found if t in o.tokens for m in o.marks if m==TK_UP]
-        best.append(_proposed(learn, text, a, b, as_written(data.vocab.itos[n], text[a:b], marks, text[:a]), 'hotflip', estimate=est))
-    return best
+    grad,emb,_ = grad_wrt_words(q.model, q.ids, q.of)
+    if q.backwards: grad,emb = grad.flip(0),emb.flip(0)
+    at = [t for o in found for t in o.tokens]
+    vectors = q.enc.encoder.weight.detach()[:len(data.vocab.itos)]
+    flips = _flips(data, vectors, emb, grad, q.tokens, at, k, 1 if more else -1)
+    return [_flip(learn, text, q, found, t, new, estimate) for estimate,t,new in flips]
 
 # %% ../../nbs/06_explain/14_edits.ipynb #1c2dd2d0
 HOWS = ('remove','lm','hotflip')
@@ -306,9 +382,13 @@ def propose(
     "Edits of one word of `text`, and what each does to the prediction"
     _check_count(k)
     if how not in HOWS: raise ValueError(f"no adviser {how!r}: there are {', '.join(HOWS)}")
-    at,lm = place_of(_classifier(learn).data, text, where),open_lm(lm) if how=='lm' else None
+    _check_classifier(learn)
+    at = place_of(learn.data, text, where)
+    if how=='lm': lm = open_lm(lm)
     if class_id is not None: class_id = class_number(learn, class_id, learn.data.c)
-    edits = hotflip(learn, text, at.num, k, class_id, more) if how=='hotflip' else _by_lm(learn, text, at, lm, k) if how=='lm' else _removals(learn, text, at)
+    if how=='hotflip': edits = hotflip(learn, text, at.num, k, class_id, more)
+    elif how=='lm': edits = _by_lm(learn, text, at, lm, k)
+    else: edits = _removals(learn, text, at)
     return weigh_edits(learn, text, edits, class_id)
 
 # %% ../../nbs/06_explain/14_edits.ipynb #489cba2f
@@ -316,10 +396,18 @@ def edits_frame(
     edits:list, # proposals
 )->pd.DataFrame: # a row for each; what no adviser has filled is left out
     "Proposals as a table"
-    cols = ('said','lm_prob','estimate','known','p','delta','pred')
-    return pd.DataFrame([[getattr(o, c) for c in cols] for o in edits], columns=['edit',*cols[1:]]).dropna(axis=1, how='all')
+    columns = ('lm_prob','estimate','known','p','delta','pred')
+    rows = [[o.said, *(getattr(o, name) for name in columns)] for o in edits]
+    return pd.DataFrame(rows, columns=['edit', *columns]).dropna(axis=1, how='all')
 
 # %% ../../nbs/06_explain/14_edits.ipynb #398f9526
+def _best_edit(learn, text, class_id, k):
+    "The edit after which the class is least probable: one of HotFlip's, or a removal of a word that they are about"
+    edits = hotflip(learn, text, None, k, class_id)
+    touched = [o for o in places(learn.data, text) if any(o.start<=e.start<o.end for e in edits)]
+    for at in touched: edits += _removals(learn, text, at)
+    return min(weigh_edits(learn, text, edits, class_id), key=lambda o: o.p)
+
 def flip_class(
     learn, # a classifier's learner
     text:str, # as it is written
@@ -328,14 +416,14 @@ def flip_class(
     max_edits:int=5, # make no more than that
 )->list: # a `Proposal` for each edit, in order; the last one's `pred` says whether the class was left
     "Edit `text`, each time where it lowers the class most, until another class is predicted"
-    res,c = [],_classifier(learn).data.c
-    class_id = int(learn.predict_texts([text])[0].argmax()) if class_id is None else class_number(learn, class_id, c)
-    while len(res)<max_edits and (not res or res[-1].pred==res[-1].target):
-        edits = hotflip(learn, text, None, k, class_id)
-        at = [o for o in places(learn.data, text) if any(o.start<=e.start<o.end for e in edits)]
-        best = min(weigh_edits(learn, text, edits+[r for o in at for r in _removals(learn, text, o)], class_id), key=lambda o: o.p)
-        if best.delta>=0: break
+    _check_classifier(learn)
+    if class_id is None: class_id = int(learn.predict_texts([text])[0].argmax())
+    else: class_id = class_number(learn, class_id, learn.data.c)
+    res = []
+    while len(res)<max_edits:
+        best = _best_edit(learn, text, class_id, k)
+        if best.delta>=0: break # nothing lowers the class any more
         res.append(best)
         text = best.text
-        if not text.strip(): break
+        if best.pred!=best.target or not text.strip(): break
     return res

@@ -11,22 +11,22 @@ __all__ = ['CAVEAT', 'removals', 'metrics', 'eraser_bins', 'removable', 'remove'
            'randomisation_check', 'plant_words', 'found_first']
 
 # %% ../../nbs/06_explain/11_faithful.ipynb #a6073ed8
-import copy, html, math
+import copy, math
 from dataclasses import dataclass
 
 import numpy as np, torch
 from fastcore.basics import patch
 
+from ..base import esc, html_table
 from .attribution import *
 from .question import *
 from .record import *
-from ..base import html_table
 from ..text import sentence_groups, BOS, EOS, FLD, PAD, UNK
 
-
 # %% ../../nbs/06_explain/11_faithful.ipynb #76869dcf
-CAVEAT = """A text with words missing is one that the model never saw in training, so these numbers also measure how it takes such texts, and a method can be tuned to them.
-Compare with the random rankings, look at more than one way to remove, and at planted words: the notebook 40g_faithful has lessons on all three."""
+CAVEAT = ('A text with words missing is one that the model never saw in training, so these numbers also measure how it '
+    'takes such texts, and a method can be tuned to them.\nCompare with the random rankings, look at more than one way '
+    'to remove, and at planted words: the notebook 06_explain/11_faithful has lessons on all three.')
 
 # %% ../../nbs/06_explain/11_faithful.ipynb #af07bc56
 removals = ('delete','unk','pad')
@@ -47,7 +47,8 @@ def remove(
 )->np.ndarray: # ids of the text without them
     "The text `ids` without the tokens at `gone`"
     if mode not in removals: raise ValueError(f"no way to remove is called {mode!r}: there are {', '.join(removals)}")
-    ids,gone = np.array(ids, dtype=np.int64),np.asarray(gone, dtype=int)
+    ids = np.array(ids, dtype=np.int64)
+    gone = np.asarray(gone, dtype=int)
     if mode=='delete': return np.delete(ids, gone)
     ids[gone] = learn.data.vocab.stoi[UNK] if mode=='unk' else learn.data.pad_idx
     return ids
@@ -62,7 +63,9 @@ def class_probs(
     texts = [np.asarray(t, dtype=np.int64) for t in texts]
     unique = {t.tobytes():t for t in texts}
     place = {key:i for i,key in enumerate(unique)}
-    if a.is_lm: probs = Question(learn, a.text, a.target, 'prob').of_ids([t[::-1 if learn.data.backwards else 1] for t in unique.values()])
+    if a.is_lm:
+        way = -1 if learn.data.backwards else 1
+        probs = Question(learn, a.text, a.target, 'prob').of_ids([t[::way] for t in unique.values()])
     else: probs = learn.predict_ids(list(unique.values()))[:,a.target].double().numpy()
     return probs[[place[t.tobytes()] for t in texts]]
 
@@ -70,11 +73,17 @@ def class_probs(
 def _cuts(learn, a):
     "The ids of the text of `a`, and the ways in which it may have been cut"
     q = Question(learn, a.text, a.target)
-    ids,cuts = q.ids[::-1 if q.backwards else 1],[]
+    ids = q.ids[::-1] if q.backwards else q.ids
+    cuts = []
     for by in ('token','word','sentence'):
         q.cut(by)
         cuts.append(q.groups or [[t] for t in range(len(ids))])
-    return ids, cuts+[sentence_groups(q.tokens, q.spans)]
+    return ids,[*cuts, sentence_groups(q.tokens, q.spans)]
+
+def _groups_of(a, ids, cuts):
+    "The one of `cuts` that the scores of `a` belong to; None if there is none"
+    for groups in cuts:
+        if len(groups)==len(a.ids) and np.array_equal(ids[[group[-1] for group in groups]], a.ids): return groups
 
 def pieces(
     learn, # a learner
@@ -82,14 +91,20 @@ def pieces(
 )->tuple: # ids of the text; for each score an array of the tokens it is about that may be removed
     "Which tokens each score of `a` is about"
     ids,cuts = _cuts(learn, a)
-    groups = next((g for g in cuts if len(g)==len(a.ids) and np.array_equal(ids[[o[-1] for o in g]], a.ids)), None)
+    groups = _groups_of(a, ids, cuts)
     if groups is None: ids,groups = a.ids,[[t] for t in range(len(a.ids))]
     free = set(removable(learn, ids).tolist())
-    return ids, [np.array([t for t in g if t in free], dtype=int) for g in groups]
+    return ids,[np.array([t for t in group if t in free], dtype=int) for group in groups]
 
 # %% ../../nbs/06_explain/11_faithful.ipynb #efb234b7
-metrics = dict(comp=('comprehensiveness',1), suff=('sufficiency',-1), log_odds=('log-odds',-1), deletion=('deletion area',-1), insertion=('insertion area',1),
-    tau=('rank correlation with leave-one-out',1), infidelity=('infidelity',-1))
+metrics = dict( # name -> (what it is called, 1 if high is good and -1 if low is)
+    comp=('comprehensiveness',1),
+    suff=('sufficiency',-1),
+    log_odds=('log-odds',-1),
+    deletion=('deletion area',-1),
+    insertion=('insertion area',1),
+    tau=('rank correlation with leave-one-out',1),
+    infidelity=('infidelity',-1))
 eraser_bins = (.01,.05,.1,.2,.5)
 
 def ranked(
@@ -108,7 +123,10 @@ def share(
     return min(n, max(1, math.ceil(b*n-1e-9)))
 
 # %% ../../nbs/06_explain/11_faithful.ipynb #f6e565be
-def _area(y, x): return float(((y[1:]+y[:-1])/2*np.diff(x)).sum()/(x[-1]-x[0])) if len(x)>1 else float(y[0])
+def _area(y, x):
+    "The area under `y` over `x`, by trapezoids, divided by the width"
+    if len(x)<2: return float(y[0])
+    return float(((y[1:]+y[:-1])/2*np.diff(x)).sum()/(x[-1]-x[0]))
 
 def five_numbers(
     p:float, # probability of the class for the whole text
@@ -120,12 +138,22 @@ def five_numbers(
     grid=(), # the counts on which the areas are measured; none for no areas
 )->dict: # name -> number
     "The numbers of one ranking"
-    at = [int(np.searchsorted(counts, share(b, n))) for b in bins]
-    i,g = int(np.searchsorted(counts, share(.2, n))),np.searchsorted(counts, grid)
-    res = dict(comp=float(np.mean(p-without[at])), suff=float(np.mean(p-only[at])), log_odds=math.log(max(without[i], 1e-30)/max(p, 1e-30)))
-    return res | (dict(deletion=_area(without[g], grid), insertion=_area(only[g], grid)) if len(grid) else {})
+    at_bins = [int(np.searchsorted(counts, share(b, n))) for b in bins]
+    at_20 = int(np.searchsorted(counts, share(.2, n)))
+    res = dict(
+        comp=float(np.mean(p-without[at_bins])),
+        suff=float(np.mean(p-only[at_bins])),
+        log_odds=math.log(max(without[at_20], 1e-30)/max(p, 1e-30)))
+    if not len(grid): return res
+    at_grid = np.searchsorted(counts, grid)
+    return dict(**res, deletion=_area(without[at_grid], grid), insertion=_area(only[at_grid], grid))
 
 # %% ../../nbs/06_explain/11_faithful.ipynb #1666ebcf
+def _short(x):
+    "`x` with two digits, and without a 0 before the point"
+    if abs(x)>=.995: return f'{x:.2f}'
+    return f'{round(x, 2)+0:.2f}'.replace('0.', '.', 1) # +0 makes 0 of -0
+
 @dataclass
 class Score:
     "A number beside those of random rankings"
@@ -138,18 +166,21 @@ class Score:
     @property
     def verdict(self)->str: # 'better than random', 'like random', 'worse than random'
         "Where the number stands"
-        d = (self.value-self.random)*metrics[self.name][1]
-        return 'like random' if abs(d)<=self.spread else 'better than random' if d>0 else 'worse than random'
+        ahead = (self.value-self.random)*metrics[self.name][1]
+        if abs(ahead)<=self.spread: return 'like random'
+        return 'better than random' if ahead>0 else 'worse than random'
     def __str__(self): return f'{self.name} {_short(self.value)} (random {_short(self.random)}±{_short(self.spread)})'
     __repr__ = __str__
 
+# %% ../../nbs/06_explain/11_faithful.ipynb #5a851b40
 def _score(name, value, lot):
     "A `Score` beside the values of random rankings"
-    lot,sign = np.asarray(lot, dtype=float),metrics[name][1]
+    lot = np.asarray(lot, dtype=float)
     n = len(lot)
-    return Score(name, value, float(lot.mean()), float((1.96+2.5/(n-1))*lot.std(ddof=1)/n**.5) if n>1 else float('nan'), float((sign*(value-lot)>0).mean()))
-
-def _short(x): return f'{x:.2f}' if abs(x)>=.995 else f'{round(x, 2)+0:.2f}'.replace('0.', '.', 1)
+    spread = float('nan')
+    if n>1: spread = float((1.96+2.5/(n-1))*lot.std(ddof=1)/n**.5) # about Student's t
+    worse = metrics[name][1]*(value-lot)>0
+    return Score(name, value, float(lot.mean()), spread, float(worse.mean()))
 
 # %% ../../nbs/06_explain/11_faithful.ipynb #b2d14884
 @dataclass
@@ -170,15 +201,24 @@ class Faithfulness:
     def __repr__(self): return f"{self.method} for {self.target}, {self.mode}: {', '.join(self.chips())}"
 
 # %% ../../nbs/06_explain/11_faithful.ipynb #3eb3c491
-def _counts(n, bins, points):
+def _looks(n, bins, points):
     "The numbers of pieces at which a ranking is looked at, and which of them are the grid of the curves"
-    grid = np.unique(np.linspace(0, n, min(points, n)+1).round().astype(int)) if points else np.array([], dtype=int)
-    return np.union1d(grid, [share(b, n) for b in (*bins,.2)]).astype(int), grid
+    grid = np.array([], dtype=int)
+    if points: grid = np.unique(np.linspace(0, n, min(points, n)+1).round().astype(int))
+    return np.union1d(grid, [share(b, n) for b in (*bins,.2)]).astype(int),grid
 
 def _variants(learn, ids, order, counts, mode):
     "The text without the first pieces of `order`, then with these alone, for each of `counts`"
     def cut(gone): return remove(learn, ids, np.concatenate(gone) if len(gone) else [], mode)
     return [cut(order[:k]) for k in counts] + [cut(order[k:]) for k in counts]
+
+# %% ../../nbs/06_explain/11_faithful.ipynb #35581390
+def _probs_of_rankings(learn, a, ids, rankings, counts, mode):
+    "Probability of the whole text; and (rankings, 2, counts) without the first pieces, and of these alone"
+    texts = [ids]
+    for order in rankings: texts += _variants(learn, ids, order, counts, mode)
+    p,*rest = class_probs(learn, a, texts)
+    return p,np.array(rest).reshape(len(rankings), 2, len(counts))
 
 def faithfulness(
     learn, # a classifier's learner
@@ -190,35 +230,59 @@ def faithfulness(
     seed:int=0, # of the random rankings
 )->Faithfulness: # numbers and curves
     "Take away the words that `a` calls important, and ask the model again"
-    if n_random<2: raise ValueError(f'a number is only shown beside random rankings: n_random is at least 2, and not {n_random}')
-    if not bins or not all(0<b<=1 for b in bins): raise ValueError(f'bins are shares of the text, above 0 and at most 1, and not {bins!r}')
-    (ids,groups),rng = pieces(learn, a),np.random.default_rng(seed)
-    places = np.flatnonzero([len(g)>0 for g in groups])
-    orders,(counts,grid) = [ranked(a.scores, places), *(rng.permutation(places) for _ in range(n_random))],_counts(len(places), bins, points)
-    texts = [ids] + [t for o in orders for t in _variants(learn, ids, [groups[i] for i in o], counts, mode)]
-    p,*rest = class_probs(learn, a, texts)
-    ps = np.array(rest).reshape(len(orders), 2, len(counts))
-    own,*lot = [five_numbers(p, *o, counts, len(places), bins, grid) for o in ps]
-    scores,g = {k:_score(k, v, [o[k] for o in lot]) for k,v in own.items()},np.searchsorted(counts, grid)
-    return Faithfulness(a.method, a.target_name, mode, float(p), len(places), scores, grid/max(len(places), 1), dict(deletion=ps[:,0,g], insertion=ps[:,1,g]))
+    if n_random<2:
+        raise ValueError(f'a number is only shown beside random rankings: n_random is at least 2, and not {n_random}')
+    if not bins or not all(0<b<=1 for b in bins):
+        raise ValueError(f'bins are shares of the text, above 0 and at most 1, and not {bins!r}')
+    ids,groups = pieces(learn, a)
+    places = np.flatnonzero([len(group)>0 for group in groups])
+    n = len(places)
+    rng = np.random.default_rng(seed)
+    orders = [ranked(a.scores, places), *(rng.permutation(places) for _ in range(n_random))]
+    rankings = [[groups[i] for i in order] for order in orders]
+    counts,grid = _looks(n, bins, points)
+    p,probs = _probs_of_rankings(learn, a, ids, rankings, counts, mode)
+    own,*lot = [five_numbers(p, without, only, counts, n, bins, grid) for without,only in probs]
+    scores = {name: _score(name, value, [o[name] for o in lot]) for name,value in own.items()}
+    at_grid = np.searchsorted(counts, grid)
+    curves = dict(deletion=probs[:,0,at_grid], insertion=probs[:,1,at_grid])
+    return Faithfulness(a.method, a.target_name, mode, float(p), n, scores, grid/max(n, 1), curves)
 
 # %% ../../nbs/06_explain/11_faithful.ipynb #a8acc8a0
 @patch
 def table(self:Faithfulness)->list: # rows, the names of the columns first
     "Each number beside those of random rankings"
-    rows = [(metrics[k][0], f'{s.value:.3f}', f'{s.random:.3f} ± {s.spread:.3f}', 'high' if metrics[k][1]>0 else 'low', f'{s.verdict} (beats {s.beats:.0%})') for k,s in self.scores.items()]
-    return [('','value','random','good is',''), *rows]
+    rows = [('','value','random','good is','')]
+    for key,s in self.scores.items():
+        name,sign = metrics[key]
+        lot = f'{s.random:.3f} ± {s.spread:.3f}'
+        good = 'high' if sign>0 else 'low'
+        rows.append((name, f'{s.value:.3f}', lot, good, f'{s.verdict} (beats {s.beats:.0%})'))
+    return rows
 
 @patch
 def caption(self:Faithfulness)->str: # a sentence
     "What was measured"
-    return f'{self.method} for {self.target} (prediction {self.prob:.3f}), {self.n} tokens, removed by: {self.mode}; random is a mean with its 95 % interval'
+    return (f'{self.method} for {self.target} (prediction {self.prob:.3f}), {self.n} tokens, removed by: {self.mode}; '
+        'random is a mean with its 95 % interval')
+
+# %% ../../nbs/06_explain/11_faithful.ipynb #96dcd2b4
+def _with_caveat(caption, rows):
+    "A table under its caption, with the warning beneath; as HTML"
+    heads,*body = rows
+    return f'<div>{esc(caption)}</div>{html_table(heads, body)}<div><small>{esc(CAVEAT)}</small></div>'
 
 @patch
-def _repr_html_(self:Faithfulness):
-    return f'<div>{html.escape(self.caption())}</div>{html_table(self.table()[0], self.table()[1:])}<div><small>{html.escape(CAVEAT)}</small></div>'
+def _repr_html_(self:Faithfulness): return _with_caveat(self.caption(), self.table())
 
 # %% ../../nbs/06_explain/11_faithful.ipynb #375d0116
+def _draw_curves(ax, x, y, method):
+    "The curve of `method`, the first of `y`, and those of the random rankings"
+    ax.plot(x, y[1:].T, color='#e08214', alpha=.25, lw=.8)
+    ax.plot(x, y[1:].mean(0), '--', color='#b35806', lw=1.5, label='random rankings and their mean')
+    ax.plot(x, y[0], color='#542788', lw=2, label=method)
+    ax.set(xlabel='share of the tokens', facecolor='white', ylim=(-.05,1.05))
+
 @patch
 def plot(self:Faithfulness,
     **kwargs, # for `plt.subplots`, such as `figsize`
@@ -226,12 +290,11 @@ def plot(self:Faithfulness,
     "Draw the curves of deletion and insertion, with those of the random rankings"
     if not len(self.fractions): raise ValueError('there are no curves to draw: they were left out (points=0)')
     from matplotlib import pyplot as plt
-    fig,axes = plt.subplots(1, 2, sharey=True, facecolor='white', **dict(figsize=(8,3)) | kwargs)
-    for ax,(k,y) in zip(axes, self.curves.items()):
-        ax.plot(self.fractions, y[1:].T, color='#e08214', alpha=.25, lw=.8)
-        ax.plot(self.fractions, y[1:].mean(0), '--', color='#b35806', lw=1.5, label='random rankings and their mean')
-        ax.plot(self.fractions, y[0], color='#542788', lw=2, label=self.method)
-        ax.set(title=f"{k}: area {self.scores[k].value:.2f} (random {self.scores[k].random:.2f})", xlabel='share of the tokens', facecolor='white', ylim=(-.05,1.05))
+    options = dict(figsize=(8,3), sharey=True, facecolor='white') | kwargs
+    fig,axes = plt.subplots(1, 2, **options)
+    for ax,(name,y) in zip(axes, self.curves.items()):
+        _draw_curves(ax, self.fractions, y, self.method)
+        ax.set_title(f'{name}: area {self.scores[name].value:.2f} (random {self.scores[name].random:.2f})')
     axes[0].set_ylabel(f'probability of {self.target}')
     fig.legend(*axes[0].get_legend_handles_labels(), loc='lower center', ncols=2, frameon=False, fontsize=9)
     fig.tight_layout(rect=(0,.07,1,1))
@@ -245,40 +308,49 @@ class League:
     rows:dict # method -> name -> `Score`
     n:int # texts
     mode:str # how words were removed
+
     def table(self)->list: # rows, the names of the columns first
         "A column for each number, the best method by comprehensiveness first"
-        names = list(next(iter(self.rows.values())))
-        rows = sorted(self.rows.items(), key=lambda o: -o[1]['comp'].value)
-        lot = next(iter(self.rows.values()))
-        return [('method',*names), *[(k,*(f'{v[n].value:.3f}' for n in names)) for k,v in rows], ('random',*(f'{lot[n].random:.3f} ± {lot[n].spread:.3f}' for n in names))]
+        best_first = sorted(self.rows.items(), key=lambda row: -row[1]['comp'].value)
+        lot = next(iter(self.rows.values())) # the random rankings are the same for all methods
+        return [('method', *lot),
+            *[(method, *(f'{s.value:.3f}' for s in scores.values())) for method,scores in best_first],
+            ('random', *(f'{s.random:.3f} ± {s.spread:.3f}' for s in lot.values()))]
     def __repr__(self):
         rows = self.table()
-        widths = [max(len(r[i]) for r in rows) for i in range(len(rows[0]))]
-        return f'{self.n} texts, {self.mode}\n' + '\n'.join('  '.join(c.ljust(w) for c,w in zip(r, widths)).rstrip() for r in rows)
-    def _repr_html_(self): return f'<div>{self.n} texts, removed by: {self.mode}</div>{html_table(self.table()[0], self.table()[1:])}<div><small>{html.escape(CAVEAT)}</small></div>'
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        lines = ['  '.join(cell.ljust(width) for cell,width in zip(row, widths)).rstrip() for row in rows]
+        return '\n'.join([f'{self.n} texts, {self.mode}', *lines])
+    def _repr_html_(self): return _with_caveat(f'{self.n} texts, removed by: {self.mode}', self.table())
 
 # %% ../../nbs/06_explain/11_faithful.ipynb #812d68ba
+def _mean_score(scores):
+    "The mean of the `scores` of some texts; the interval of a mean of means"
+    def mean(name): return float(np.mean([getattr(s, name) for s in scores]))
+    spreads = np.array([s.spread for s in scores])
+    spread = float((spreads**2).sum()**.5/len(scores))
+    return Score(scores[0].name, mean('value'), mean('random'), spread, mean('beats'))
+
 def league(
     learn, # a learner
     texts:list, # texts to explain
-    methods:list=None, # names (or one), or functions of learner and text that give an `Attribution`; default all that `learn` has
+    methods:list=None, # names (or one), or functions of learner and text that give a record; default all of `learn`
     mode:str='delete', # how to remove words: one of `removals`
     n_random:int=20, # random rankings of each text
     seed:int=0, # of the random rankings
 )->League: # the table
     "Compare methods by what becomes of the predictions of many `texts`"
-    if isinstance(texts, str) or not len(texts): raise ValueError(f'texts must be a list of at least one text, not {texts!r:.40}')
-    def explain(m, t): return m(learn, t) if callable(m) else attribute(learn, t, m)
+    if isinstance(texts, str) or not len(texts):
+        raise ValueError(f'texts must be a list of at least one text, not {texts!r:.40}')
+    if isinstance(methods, str): methods = [methods]
+    def explain(method, text): return method(learn, text) if callable(method) else attribute(learn, text, method)
     rows = {}
-    for m in [methods] if isinstance(methods, str) else methods or methods_of(learn):
-        fs = [faithfulness(learn, explain(m, t), mode, n_random=n_random, points=0, seed=seed+i) for i,t in enumerate(texts)]
-        rows[m if isinstance(m, str) else fs[0].method] = {k:_mean([f.scores[k] for f in fs]) for k in fs[0].scores}
+    for method in methods or methods_of(learn):
+        found = [faithfulness(learn, explain(method, text), mode, n_random=n_random, points=0, seed=seed+i)
+            for i,text in enumerate(texts)]
+        name = method if isinstance(method, str) else found[0].method
+        rows[name] = {key: _mean_score([f.scores[key] for f in found]) for key in found[0].scores}
     return League(rows, len(texts), mode)
-
-def _mean(scores):
-    "The mean of the `scores` of some texts; the interval of a mean of means"
-    v,r,s,b = (np.array([getattr(o, k) for o in scores]) for k in ('value','random','spread','beats'))
-    return Score(scores[0].name, float(v.mean()), float(r.mean()), float((s**2).sum()**.5/len(s)), float(b.mean()))
 
 # %% ../../nbs/06_explain/11_faithful.ipynb #fd65c507
 def kendall(
@@ -290,14 +362,19 @@ def kendall(
     norm = np.sqrt((a!=0).sum()*float((b!=0).sum()))
     return float((a*b).sum()/norm) if norm else 0.
 
+def _ranks(x):
+    "The rank of each number, the mean of their ranks for equal ones"
+    _,which,times = np.unique(np.asarray(x, dtype=float), return_inverse=True, return_counts=True)
+    return (np.cumsum(times)-(times-1)/2)[which]
+
 def spearman(
     a, # numbers
     b, # as many numbers
 )->float: # correlation of the ranks; 0 where one of them does not vary
     "Rank correlation of `a` and `b`"
-    ranks = [np.unique(o, return_inverse=True, return_counts=True)[1:] for o in (np.asarray(a, dtype=float),np.asarray(b, dtype=float))]
-    a,b = ((np.cumsum(n)-(n-1)/2)[i] for i,n in ranks)
-    return float(np.corrcoef(a, b)[0,1]) if len(a)>1 and a.std()>0 and b.std()>0 else 0.
+    a,b = _ranks(a),_ranks(b)
+    varies = len(a)>1 and a.std()>0 and b.std()>0
+    return float(np.corrcoef(a, b)[0,1]) if varies else 0.
 
 # %% ../../nbs/06_explain/11_faithful.ipynb #e83c3f9f
 def infidelity(
@@ -327,11 +404,14 @@ def tau_loo(
 )->Score: # from -1 to 1
     "Rank correlation of `a` with leaving out one piece at a time"
     ids,groups = pieces(learn, a)
-    places = [i for i,g in enumerate(groups) if len(g)]
-    p = class_probs(learn, a, [ids, *(remove(learn, ids, groups[i], mode) for i in places)])
+    places = [i for i,group in enumerate(groups) if len(group)]
     n = len(places)
-    return Score('tau', kendall(np.asarray(a.scores)[places], p[0]-p[1:]), 0., 1.96*math.sqrt(2*(2*n+5)/(9*n*(n-1))) if n>1 else float('nan'))
+    p = class_probs(learn, a, [ids, *(remove(learn, ids, groups[i], mode) for i in places)])
+    tau = kendall(np.asarray(a.scores)[places], p[0]-p[1:])
+    spread = 1.96*math.sqrt(2*(2*n+5)/(9*n*(n-1))) if n>1 else float('nan') # of tau where there is no relation
+    return Score('tau', tau, 0., spread)
 
+# %% ../../nbs/06_explain/11_faithful.ipynb #480453ac
 def text_infidelity(
     learn, # a learner
     a:Attribution, # an explanation of one of its predictions
@@ -341,13 +421,19 @@ def text_infidelity(
     seed:int=0, # of sets and shuffles
 )->Score: # mean square, beside that of shuffled scores
     "By how much sums of scores miss what the number explained loses without these words"
-    if samples<1 or n_random<2: raise ValueError(f'at least 1 set of words and 2 shuffles are needed, not samples={samples} and n_random={n_random}')
-    (ids,groups),rng = pieces(learn, a),np.random.default_rng(seed)
-    places,q = np.flatnonzero([len(g)>0 for g in groups]),Question(learn, a.text, a.target, a.target_kind if a.rival_name is None else 'margin', a.rival_name)
-    gone = rng.random((samples, len(places)))<rng.random((samples,1))
-    cut = [remove(learn, ids, np.concatenate([[], *(groups[i] for i in places[o])]), mode)[::-1 if q.backwards else 1] for o in gone]
-    lost,own = q.value-q.of_ids(cut),np.asarray(a.scores, dtype=float)[places]
-    def miss(s): return float(((gone@s-lost)**2).mean())
+    if samples<1 or n_random<2:
+        raise ValueError('at least 1 set of words and 2 shuffles are needed, '
+            f'not samples={samples} and n_random={n_random}')
+    ids,groups = pieces(learn, a)
+    places = np.flatnonzero([len(group)>0 for group in groups])
+    rng = np.random.default_rng(seed)
+    gone = rng.random((samples, len(places)))<rng.random((samples,1)) # (sets, places)
+    q = Question(learn, a.text, a.target, a.target_kind if a.rival_name is None else 'margin', a.rival_name)
+    way = -1 if q.backwards else 1
+    def without(row): return remove(learn, ids, np.concatenate([[], *(groups[i] for i in places[row])]), mode)
+    lost = q.value-q.of_ids([without(row)[::way] for row in gone])
+    own = np.asarray(a.scores, dtype=float)[places]
+    def miss(scores): return float(((gone@scores-lost)**2).mean())
     return _score('infidelity', miss(own), [miss(rng.permutation(own)) for _ in range(n_random)])
 
 # %% ../../nbs/06_explain/11_faithful.ipynb #749c1cb7
@@ -356,25 +442,31 @@ def shuffle_weights(
     gen:torch.Generator, # of the orders
 ):
     "Put the numbers of each parameter of `modules` in a random order"
+    parameters = [p for module in modules for p in module.parameters() if p.numel()]
     with torch.no_grad():
-        for m in modules:
-            for p in m.parameters():
-                if p.numel(): p.copy_(p.flatten()[torch.randperm(p.numel(), generator=gen)].view_as(p))
+        for p in parameters: p.copy_(p.flatten()[torch.randperm(p.numel(), generator=gen)].view_as(p))
 
 @dataclass
 class RandomisationCheck:
     "Rank correlation of explanations with those of models in disorder"
     method:str # that was checked
     correlations:np.ndarray # (steps, texts), one more group of layers in disorder at each step
+    limit = .5 # what is more alike than that does not depend on the model
+
     @property
     def rho(self)->np.ndarray: return self.correlations.mean(1) # (steps,) means over texts
     @property
-    def flagged(self)->bool: return bool(self.rho[-1]>.5) # does the explanation stay when the model is gone? It does if the last mean is above .5
+    def flagged(self)->bool: return bool(self.rho[-1]>self.limit) # does the explanation stay when the model is gone?
     def __repr__(self):
         steps = ' '.join(f'{r:.2f}' for r in self.rho)
         return f"{self.method}: {steps}{'   not model-dependent' if self.flagged else ''}"
 
 # %% ../../nbs/06_explain/11_faithful.ipynb #88cb3321
+def _unmarked(learn, a):
+    "The tokens of `a` that are no marks of a document"
+    free = set(removable(learn, a.ids).tolist())
+    return [i for i in range(len(a.ids)) if i in free]
+
 def randomisation_check(
     learn, # a learner
     texts:list, # texts to explain; those of fewer than three words have no order to speak of and are left out
@@ -382,18 +474,24 @@ def randomisation_check(
     seed:int=0, # of the disorder
 )->RandomisationCheck: # correlations by step and text
     "Does the explanation change when the weights of the model are put in disorder, from the head down?"
-    def explain(l, t, k): return method(l, t, k) if callable(method) else attribute(l, t, method, class_id=k)
-    own,gen,l = [explain(learn, t, None) for t in texts],torch.Generator().manual_seed(seed),copy.copy(learn)
-    l.model = copy.deepcopy(learn.model)
-    twin = dict(zip(learn.model.modules(), l.model.modules()))
-    places = [[i for i,t in enumerate(a.ids) if i in set(removable(learn, a.ids).tolist())] for a in own]
-    if not any(len(p)>2 for p in places): raise ValueError('ranks cannot be compared: give texts of at least three words')
+    def explain(learn, text, class_id):
+        return method(learn, text, class_id) if callable(method) else attribute(learn, text, method, class_id=class_id)
+    own = [(text, explain(learn, text, None)) for text in texts]
+    known = [(text, a, _unmarked(learn, a)) for text,a in own]
+    known = [(text, a, places) for text,a,places in known if len(places)>2]
+    if not known: raise ValueError('ranks cannot be compared: give texts of at least three words')
+    other = copy.copy(learn)
+    other.model = copy.deepcopy(learn.model)
+    twin = dict(zip(learn.model.modules(), other.model.modules()))
+    gen = torch.Generator().manual_seed(seed)
     rho = []
-    for g in reversed(learn.layer_groups):
-        shuffle_weights([twin[m] for m in g], gen)
-        new = [explain(l, t, a.target) for t,a in zip(texts, own)]
-        rho.append([spearman(np.abs(n.scores[p]), np.abs(a.scores[p])) for n,a,p in zip(new, own, places) if len(p)>2])
-    return RandomisationCheck(own[0].method, np.array(rho))
+    def likeness(text, a, places):
+        again = explain(other, text, a.target)
+        return spearman(np.abs(again.scores[places]), np.abs(a.scores[places]))
+    for group in reversed(learn.layer_groups):
+        shuffle_weights([twin[module] for module in group], gen)
+        rho.append([likeness(*o) for o in known])
+    return RandomisationCheck(own[0][1].method, np.array(rho))
 
 # %% ../../nbs/06_explain/11_faithful.ipynb #12dc05ec
 def plant_words(
@@ -402,11 +500,13 @@ def plant_words(
     seed:int=0, # of labels and places
 )->list: # (label, text), the label a number
     "Put one of `words` at a random place of each text, and label the text by it"
-    r,res = np.random.default_rng(seed),[]
-    for t in texts:
-        y,w = int(r.integers(len(words))),t.split()
-        w.insert(int(r.integers(len(w)+1)), words[y])
-        res.append((y, ' '.join(w)))
+    rng = np.random.default_rng(seed)
+    res = []
+    for text in texts:
+        label = int(rng.integers(len(words)))
+        planted = text.split()
+        planted.insert(int(rng.integers(len(planted)+1)), words[label])
+        res.append((label, ' '.join(planted)))
     return res
 
 def found_first(
@@ -415,4 +515,4 @@ def found_first(
 )->float: # from 0 to 1: precision at 1
     "In what share of the texts does a planted word have the highest score?"
     tops = [a.tokens[int(np.argmax(a.scores))] for a in attributions]
-    return sum(t in words for t in tops)/max(len(tops), 1)
+    return sum(token in words for token in tops)/max(len(tops), 1)

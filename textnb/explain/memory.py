@@ -15,8 +15,8 @@ from fastcore.basics import patch
 
 from .attribution import attribute, methods_of
 from .record import Attribution
-from ..learn import encoder_of
 from .shading import figure_html, shaded_html
+from ..learn import encoder_of
 
 # %% ../../nbs/06_explain/13_memory.ipynb #cdcc6929
 def segment_start(
@@ -24,10 +24,12 @@ def segment_start(
     n:int, # words that it has read
 )->int: # 0 for an encoder without segments
     "The first word of the segment, or window, of the last of `n` words"
-    ctx = getattr(enc, 'ctx_len', None)
-    if ctx is None: return 0
-    step = ctx-ctx//2
-    return (n-1)//ctx*ctx if hasattr(enc, 'mem_len') else max(0, -((ctx-n)//step)*step)
+    length = getattr(enc, 'ctx_len', None)
+    if length is None: return 0
+    if hasattr(enc, 'mem_len'): return (n-1)//length*length # Transformer-XL: one segment after the other
+    step = length-length//2 # by so much a window moves on
+    steps = max(0, -((length-n)//step))
+    return steps*step
 
 # %% ../../nbs/06_explain/13_memory.ipynb #a13ffe79
 @dataclass(repr=False)
@@ -41,37 +43,49 @@ class MemoryView:
     @property
     def weights(self)->np.ndarray: # all 0 if no word did anything
         "Share of each word in all that was done, for or against; they add up to 1"
-        s = np.abs(self.attribution.scores)
-        return s/s.sum() if s.sum()>0 else s
+        sizes = np.abs(self.attribution.scores)
+        return sizes/sizes.sum() if sizes.sum()>0 else sizes
     @property
     def share(self)->float: return float(self.weights[self.before].sum()) # of the words before the segment, from 0 to 1
-    def caption(self)->str: # one sentence or two
-        "What the scores are scores of, and how much is where"
-        where = f'; {self.place} {self.share:.1%}, segment {self.weights[~self.before].sum():.1%}' if self.before.any() else ''
-        return self.attribution.caption()+where
-    def __repr__(self):
-        parts = [f'{self.place if far else "segment"}: ' + ' '.join(f'{t!r}:{s:.3f}' for t,s,b in zip(self.attribution.tokens, self.attribution.scaled, self.before) if b==far)
-            for far in dict.fromkeys(self.before.tolist())]
-        return '\n'.join([self.caption(), *parts])
+    def parts(self)->list: # (name, numbers of its words), in the order of the text
+        "What is before the segment, and the segment; without what is empty"
+        names = [(self.place if far else 'segment', far) for far in dict.fromkeys(self.before.tolist())]
+        return [(name, np.flatnonzero(self.before==far)) for name,far in names]
 
 # %% ../../nbs/06_explain/13_memory.ipynb #9d2c67ed
+@patch
+def caption(self:MemoryView)->str: # one sentence or two
+    "What the scores are scores of, and how much is where"
+    if not self.before.any(): return self.attribution.caption()
+    inside = self.weights[~self.before].sum()
+    return f'{self.attribution.caption()}; {self.place} {self.share:.1%}, segment {inside:.1%}'
+
+@patch
+def __repr__(self:MemoryView):
+    words = [f'{token!r}:{score:.3f}' for token,score in zip(self.attribution.tokens, self.attribution.scaled)]
+    lines = [f'{name}: '+' '.join(words[i] for i in rows) for name,rows in self.parts()]
+    return '\n'.join([self.caption(), *lines])
+
 @patch
 def to_frame(self:MemoryView)->pd.DataFrame: # a row for each word
     "Words, scores, shares, how long ago, and in which part"
     a = self.attribution
-    return pd.DataFrame(dict(token=a.tokens, score=a.scores, share=self.weights, ago=self.ago, part=np.where(self.before, self.place, 'segment')))
+    part = np.where(self.before, self.place, 'segment')
+    return pd.DataFrame(dict(token=a.tokens, score=a.scores, share=self.weights, ago=self.ago, part=part))
 
+# %% ../../nbs/06_explain/13_memory.ipynb #69a53def
 @patch
 def to_html(self:MemoryView,
     cmap=None, # as `shade` takes it
 )->str: # HTML that needs no other file
     "The words of each part, shaded"
     a,body = self.attribution,''
-    for far in dict.fromkeys(self.before.tolist()):
-        i = np.flatnonzero(self.before==far)
-        body += f'<div style="font-size: smaller; margin-top: .4em;">{self.place if far else "segment"} {self.weights[i].sum():.1%}</div>'
-        body += shaded_html([a.tokens[j] for j in i], a.scaled[i], cmap, a.signed)
-    return figure_html(self.caption(), body, float(np.abs(a.scores).max(initial=0)), cmap, a.signed, zip(a.tokens, a.scores))
+    for name,rows in self.parts():
+        heading = f'{name} {self.weights[rows].sum():.1%}'
+        body += f'<div style="font-size: smaller; margin-top: .4em;">{heading}</div>'
+        body += shaded_html([a.tokens[i] for i in rows], a.scaled[rows], cmap, a.signed)
+    top = float(np.abs(a.scores).max(initial=0))
+    return figure_html(self.caption(), body, top, cmap, a.signed, zip(a.tokens, a.scores))
 
 @patch
 def _repr_html_(self:MemoryView): return self.to_html()
@@ -86,11 +100,15 @@ def memory_view(
     **options, # of `attribute` and of the method: contrast, by, …
 )->MemoryView: # scores of the words, and which are before the segment
     "Which of the words of `text` made the next one, and where are they?"
-    if not learn.data.is_lm: raise TypeError('memory_view is a matter of language models: a classifier reads the whole text')
-    method,enc = method or ('lrp' if 'lrp' in methods_of(learn) else 'gradient norm'),encoder_of(learn.model)
+    if not learn.data.is_lm:
+        raise TypeError('memory_view is a matter of language models: a classifier reads the whole text')
+    if method is None: method = 'lrp' if 'lrp' in methods_of(learn) else 'gradient norm'
     a = attribute(learn, text, method, word, target, **options)
     groups = a.details.get('groups') or [[i] for i in range(len(a.tokens))]
-    n = sum(map(len, groups))
-    read = np.arange(n)[::-1 if learn.data.backwards else 1]
-    last = np.array([read[g].max() for g in groups])
-    return MemoryView(a, last<segment_start(enc, n), n-last, 'memory' if hasattr(enc, 'mem_len') else 'out of sight')
+    n = sum(map(len, groups)) # tokens
+    read = np.arange(n) # when each token was read
+    if learn.data.backwards: read = read[::-1]
+    last = np.array([read[group].max() for group in groups])
+    encoder = encoder_of(learn.model)
+    place = 'memory' if hasattr(encoder, 'mem_len') else 'out of sight'
+    return MemoryView(a, last<segment_start(encoder, n), n-last, place)

@@ -20,46 +20,52 @@ from .record import *
 # %% ../../nbs/06_explain/06_perturb.ipynb #6cd260a8
 def _kept(q, units, there):
     "Masks of tokens (n, sl) from masks of units (n, n_units)"
-    of_token = np.empty(len(q.ids), dtype=int)
-    for i,u in enumerate(units): of_token[u] = i
-    return np.asarray(there, dtype=bool)[:,of_token]
+    unit_of_token = np.empty(len(q.ids), dtype=int)
+    for i,unit in enumerate(units): unit_of_token[unit] = i
+    return np.asarray(there, dtype=bool)[:,unit_of_token]
 
 def _shared(q, units, scores):
     "A score for each token: that of its unit in equal parts"
     res = np.zeros(len(q.ids))
-    for u,s in zip(units, scores): res[u] = s/len(u)
+    for unit,score in zip(units, scores): res[unit] = score/len(unit)
     return res
 
-def _empty(q, baseline): return float(q.of_kept(np.zeros((1,len(q.ids))), baseline)[0])
-
 # %% ../../nbs/06_explain/06_perturb.ipynb #d2c8b4b3
+def _values(q, units, there, baseline):
+    "The number that is explained, with those units only that are `there` (n, n_units)"
+    return q.of_kept(_kept(q, units, there), baseline)
+
 @register_method('occlusion', signed=True, pieces=True, aliases=('loo','leave one out'))
 def _occlusion(q,
     baseline:str='delete', # what stands in the place of what is left out: 'delete', or one of `baselines`
 ):
     "What is missing without each unit"
     units = q.units
-    return _shared(q, units, q.value-q.of_kept(_kept(q, units, ~np.eye(len(units), dtype=bool)), baseline)),dict(baseline=baseline)
+    all_but_one = ~np.eye(len(units), dtype=bool)
+    without = _values(q, units, all_but_one, baseline)
+    return _shared(q, units, q.value-without),dict(baseline=baseline)
 
 # %% ../../nbs/06_explain/06_perturb.ipynb #261e6ced
-def _exact(v, n):
-    "Shapley values of `n` units from `v`, the value of every subset (by its bits)"
+def _exact(value_of, n):
+    "Shapley values of `n` units from `value_of`, the value of every subset (its bits say who is there)"
     res = np.zeros(n)
     for i in range(n):
-        rest = [j for j in range(n) if j!=i]
-        for k in range(n):
-            w = factorial(k)*factorial(n-k-1)/factorial(n)
-            for s in combinations(rest, k):
-                bits = sum(1<<j for j in s)
-                res[i] += w*(v[bits|1<<i]-v[bits])
+        others = [j for j in range(n) if j!=i]
+        for size in range(n):
+            # the share of all orders in which exactly such a set comes before `i`
+            weight = factorial(size)*factorial(n-size-1)/factorial(n)
+            for subset in combinations(others, size):
+                bits = sum(1<<j for j in subset)
+                res[i] += weight*(value_of[bits|1<<i]-value_of[bits])
     return res
 
 def _orders(n, samples, seed):
     "`samples` random orders of `n` units, each second one the reverse of the one before"
     rng = np.random.default_rng(seed)
     for s in range(samples):
-        o = rng.permutation(n) if s%2==0 else o[::-1]
-        yield o
+        if s%2==0: order = rng.permutation(n)
+        else: order = order[::-1]
+        yield order
 
 # %% ../../nbs/06_explain/06_perturb.ipynb #ee1c4ac1
 def shapley(
@@ -72,29 +78,49 @@ def shapley(
 )->np.ndarray: # (n,)
     "Shapley values by random orders; they add up to `f_x-f_0`"
     res = np.zeros(n)
-    for o in _orders(n, samples, seed):
-        there = np.tri(n-1, n, dtype=bool)[:,np.argsort(o)]
-        res[o] += np.diff([f_0, *(value(there) if n>1 else ()), f_x])/samples
+    for order in _orders(n, samples, seed):
+        growing = np.tri(n-1, n, dtype=bool)[:,np.argsort(order)] # row i: the first i+1 units of the order are there
+        between = value(growing) if n>1 else ()
+        res[order] += np.diff([f_0, *between, f_x])/samples
     return res
 
+# %% ../../nbs/06_explain/06_perturb.ipynb #0a990f4f
 @register_method('shapley', signed=True, pieces=True, aliases=('shap',))
 def _shapley(q,
     baseline:str='delete', # what stands in the place of what is not there yet: 'delete', or one of `baselines`
-    samples:int=None, # random orders; by default about `evals` divided by the number of units, and all orders up to 8 units
+    samples:int=None, # random orders; by default about `evals` divided by the units, and all orders up to 8 units
     evals:int=500, # about so many texts, if `samples` is not given
     seed:int=0, # of the orders
 ):
     "Shapley values of the units"
-    units,f_0 = q.units,_empty(q, baseline)
+    units = q.units
     n = len(units)
-    def value(there): return q.of_kept(_kept(q, units, there), baseline)
-    if samples is None and n<=8: phi,info = _exact(value((np.arange(1<<n)[:,None]>>np.arange(n))&1), n),dict(orders='all')
+    f_0 = float(_values(q, units, np.zeros((1,n)), baseline)[0])
+    if samples is None and n<=8:
+        subsets = (np.arange(1<<n)[:,None]>>np.arange(n))&1 # row i: the bits of i
+        phi = _exact(_values(q, units, subsets, baseline), n)
+        info = dict(orders='all')
     else:
         samples = samples or max(2, evals//n)
-        phi,info = shapley(value, n, q.value, f_0, samples, seed),dict(samples=samples, seed=seed)
+        phi = shapley(lambda there: _values(q, units, there, baseline), n, q.value, f_0, samples, seed)
+        info = dict(samples=samples, seed=seed)
     return _shared(q, units, phi),dict(baseline=baseline, base_value=f_0, details=info)
 
 # %% ../../nbs/06_explain/06_perturb.ipynb #48ed78cb
+def _masks(n, samples, seed):
+    "Which of `n` units are there in each text: random ones, their opposites, and all"
+    rng = np.random.default_rng(seed)
+    share = rng.random(((samples+1)//2, 1))
+    there = rng.random((len(share), n))<share
+    return np.concatenate([there, ~there, np.ones((1, n), dtype=bool)])
+
+def _ridge(x, y, weights, ridge):
+    "The weights of the linear model that fits `y` best, a constant last; texts count by `weights`"
+    root = np.sqrt(weights)
+    x = np.c_[x, np.ones(len(x))]*root[:,None]
+    return np.linalg.solve(x.T@x+ridge*np.eye(x.shape[1]), x.T@(y*root))
+
+# %% ../../nbs/06_explain/06_perturb.ipynb #27f5308b
 @register_method('lime', signed=True, pieces=True)
 def _lime(q,
     baseline:str='delete', # what stands in the place of what is left out: 'delete', or one of `baselines`
@@ -104,17 +130,22 @@ def _lime(q,
     seed:int=0, # of the draws
 ):
     "Weights of a linear model around the text"
-    units,rng = q.units,np.random.default_rng(seed)
-    n = len(units)
-    p = rng.random(((samples+1)//2,1))
-    there = rng.random((len(p),n))<p
-    there = np.concatenate([there,~there,np.ones((1,n), dtype=bool)])
-    y,w = q.of_kept(_kept(q, units, there), baseline),np.exp(-((1-there.mean(1))/width)**2/2)
-    x = np.c_[there,np.ones(len(there))]*np.sqrt(w)[:,None]
-    beta = np.linalg.solve(x.T@x+ridge*np.eye(n+1), x.T@(y*np.sqrt(w)))
-    return _shared(q, units, beta[:n]),dict(baseline=baseline, details=dict(samples=len(there), seed=seed))
+    units = q.units
+    there = _masks(len(units), samples, seed)
+    values = _values(q, units, there, baseline)
+    gone = 1-there.mean(1)
+    fitted = _ridge(there, values, np.exp(-(gone/width)**2/2), ridge)
+    info = dict(samples=len(there), seed=seed)
+    return _shared(q, units, fitted[:-1]),dict(baseline=baseline, details=info)
 
 # %% ../../nbs/06_explain/06_perturb.ipynb #506981b5
+def _without_each(there):
+    "The units that are there (n,), and masks in which one of them more is gone, a row each"
+    at = np.flatnonzero(there)
+    masks = np.repeat(there[None], len(at), 0)
+    masks[np.arange(len(at)),at] = False
+    return at,masks
+
 @register_method('erasure', signed=True, pieces=True, aliases=('input reduction',))
 def _erasure(q,
     baseline:str='delete', # what stands in the place of what is left out: 'delete', or one of `baselines`
@@ -122,55 +153,69 @@ def _erasure(q,
 ):
     "Leave out units one after the other, the one that matters least first"
     units = q.units
-    if len(units)>max_units: raise ValueError(f"erasure of {len(units)} units asks the model {len(units)**2//2} times: use by='word' or by='sentence', or a larger max_units")
-    there,f,scores,order = np.ones(len(units), dtype=bool),q.value,np.zeros(len(units)),[]
+    n = len(units)
+    if n>max_units:
+        raise ValueError(f"erasure of {n} units asks the model {n**2//2} times: "
+            "use by='word' or by='sentence', or a larger max_units")
+    there = np.ones(n, dtype=bool)
+    value,scores,order = q.value,np.zeros(n),[]
     while there.any():
-        at = np.flatnonzero(there)
-        tries = np.repeat(there[None], len(at), 0)
-        tries[np.arange(len(at)),at] = False
-        v = q.of_kept(_kept(q, units, tries), baseline)
-        i = int(np.abs(f-v).argmin())
-        scores[at[i]],there[at[i]],f = f-v[i],False,v[i]
-        order.append(int(at[i]))
-    return _shared(q, units, scores),dict(baseline=baseline, base_value=float(f), details=dict(order=order))
+        at,masks = _without_each(there)
+        values = _values(q, units, masks, baseline)
+        least = int(np.abs(value-values).argmin())
+        unit = int(at[least])
+        scores[unit] = value-values[least]
+        there[unit] = False
+        value = values[least]
+        order.append(unit)
+    return _shared(q, units, scores),dict(baseline=baseline, base_value=float(value), details=dict(order=order))
 
 # %% ../../nbs/06_explain/06_perturb.ipynb #66ee39fb
-def _inside(q, parts, f_without, baseline, samples, seed):
-    "Scores of the parts of one unit, lists of its tokens, while all others stay; they add up to what the whole unit does"
-    unit,sizes = np.concatenate(parts),[len(o) for o in parts]
+def _open(q, parts, score, baseline, samples, seed):
+    "Divide the `score` of a unit among its `parts`, lists of its tokens, by Shapley's rule, while all other units stay"
+    unit = np.concatenate(parts)
+    sizes = [len(part) for part in parts]
     def value(there):
-        keep = np.ones((len(there),len(q.ids)), dtype=bool)
-        keep[:,unit] = there.repeat(sizes, axis=1)
+        keep = np.ones((len(there), len(q.ids)), dtype=bool)
+        keep[:,unit] = np.repeat(there, sizes, axis=1)
         return q.of_kept(keep, baseline)
-    return shapley(value, len(parts), q.value, f_without, samples, seed)
+    nothing = float(value(np.zeros((1, len(parts)), dtype=bool))[0])
+    phi = shapley(value, len(parts), q.value, nothing, samples, seed)
+    return phi+(score-phi.sum())/len(phi)
 
 # %% ../../nbs/06_explain/06_perturb.ipynb #368be8ea
+def _scores_by_token(learn, a):
+    "What the method of the record `a` says of all tokens; None if its method asks about pieces"
+    if attribution_methods[a.method].pieces: return None
+    kind = a.target_kind if a.rival_name is None else None
+    return attribute(learn, a.text, a.method, a.target, kind, a.rival_name, **a.details.get('options', {})).scores
+
+def _as_read(q, group):
+    "The numbers in `q.ids` of the tokens in `group`"
+    return [len(q.ids)-1-i for i in group] if q.backwards else group
+
 def zoom(
     learn, # the learner that `a` was made with
     a:Attribution, # a record by sentence or by word
     units=3, # which of its rows to open: numbers, or how many of the strongest
     samples:int=2, # random orders inside a sentence, for methods that leave out
     seed:int=0, # of the orders
-)->Attribution: # a record in which these rows are tokens, or 64 parts where there are more; the sum of their scores is that of the row
-    "Open rows of the record `a`"
+)->Attribution: # these rows are tokens, or 64 parts where there are more; the sum of their scores is that of the row
+    "Open rows of the record `a`; raises a ValueError if it has tokens already"
     groups = a.details.get('groups')
-    if groups is None: raise ValueError("this record has tokens already: zoom opens one that was made with by='sentence' or by='word'")
+    if groups is None:
+        raise ValueError("this record has tokens already: zoom opens one that was made with by='sentence' or by='word'")
     top = np.argsort(-np.abs(a.scores), kind='stable')[:units] if isinstance(units, int) else units
-    q,fine,kind = question_of(learn, a),None,a.target_kind if a.rival_name is None else None
-    if not attribution_methods[a.method].pieces: fine = attribute(learn, a.text, a.method, a.target, kind, a.rival_name, **a.details.get('options', {})).scores
+    q = question_of(learn, a)
+    by_token = _scores_by_token(learn, a)
     rows,scores = [],[]
-    for i,g in enumerate(groups):
-        if i not in top:
-            rows,scores = rows+[g],scores+[a.scores[i]]
-            continue
-        parts = [o.tolist() for o in np.array_split(g, len(g) if fine is not None else min(len(g), 64))]
-        rows,scores = rows+parts,scores+list(fine[g] if fine is not None else _open(q, parts, a.scores[i], a.baseline, samples, seed))
-    return a.regrouped(q.tokens, q.spans, q.ids[::-1] if q.backwards else q.ids, rows, scores)
-
-def _open(q, parts, score, baseline, samples, seed):
-    "Divide the `score` of the tokens in `parts` (in reading order) among these"
-    if q.backwards: parts = [[len(q.ids)-1-i for i in o] for o in parts]
-    keep = np.ones((1,len(q.ids)), dtype=bool)
-    keep[0,np.concatenate(parts)] = False
-    phi = _inside(q, parts, float(q.of_kept(keep, baseline)[0]), baseline, samples, seed)
-    return phi+(score-phi.sum())/len(phi)
+    for i,group in enumerate(groups):
+        if i not in top: parts,new = [group],[a.scores[i]]
+        elif by_token is not None: parts,new = [[t] for t in group],by_token[group]
+        else:
+            parts = [part.tolist() for part in np.array_split(group, min(len(group), 64))]
+            new = _open(q, [_as_read(q, part) for part in parts], a.scores[i], a.baseline, samples, seed)
+        rows += parts
+        scores += list(new)
+    ids = q.ids[::-1] if q.backwards else q.ids
+    return a.regrouped(q.tokens, q.spans, ids, rows, scores)

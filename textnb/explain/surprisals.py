@@ -13,25 +13,31 @@ from dataclasses import dataclass
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 
+from ..base import check_text
 from .question import check_finite
-from ..learn import LanguageLearner
-from ..learn import eval_mode
 from .shading import figure_html, shaded_text
+from ..learn import eval_mode, LanguageLearner
 from ..text import token_spans, UNK
 
-
 # %% ../../nbs/06_explain/12_surprisals.ipynb #a1575fb0
+def _chunk_rows(scores, ids, top):
+    "Bits, rank and entropy of `ids` by the rows of `scores`; probabilities and ids of the `top` guesses of each row"
+    log_p = scores.double().log_softmax(-1)
+    own = log_p.gather(1, ids[:,None])
+    nats = -(log_p.exp()*log_p.clamp(min=-1e4)).sum(1) # what is impossible has a log of -inf, and counts for nothing
+    guesses = log_p.topk(min(top, log_p.shape[1]))
+    return -own[:,0]/np.log(2),(log_p>own).sum(1)+1,nats/np.log(2),guesses.values.exp(),guesses.indices
+
 def _rows(model, ids, chunk, top):
-    "For each of `ids` but the first: bits, rank, entropy; and the `top` guesses with their probabilities"
-    x,state,found = torch.from_numpy(np.array(ids, dtype=np.int64))[None].to(next(model.parameters()).device),None,[]
-    for i in range(0, len(ids)-1, chunk):
-        end = min(i+chunk, len(ids)-1)
-        out,state = model.step(x[:,i:end], state)
-        check_finite(model, out)
-        lp = out[0].double().log_softmax(-1)
-        own,nats = lp.gather(1, x[0,i+1:end+1,None]),-(lp.exp()*lp.clamp(min=-1e4)).sum(1)
-        row = -own[:,0]/np.log(2), (lp>own).sum(1)+1, nats/np.log(2), *lp.topk(min(top, lp.shape[1]))
-        found.append([o.cpu() for o in row])
+    "For each of `ids` but the first: bits, rank, entropy, probabilities and ids of the `top` guesses; as arrays"
+    x = torch.from_numpy(np.array(ids, dtype=np.int64)).to(next(model.parameters()).device)
+    state,found = None,[]
+    with eval_mode(model), torch.inference_mode():
+        for start in range(0, len(ids)-1, chunk):
+            end = min(start+chunk, len(ids)-1)
+            scores,state = model.step(x[None,start:end], state)
+            check_finite(model, scores)
+            found.append([o.cpu() for o in _chunk_rows(scores[0], x[start+1:end+1], top)])
     return [torch.cat(o).numpy() for o in zip(*found)]
 
 # %% ../../nbs/06_explain/12_surprisals.ipynb #17a5d790
@@ -49,37 +55,56 @@ class Surprisal:
     guesses:list # the model's first guesses for each token, as (word, probability)
 
     @property
-    def mean_bits(self)->float: return float(np.nanmean(self.bits)) if np.isfinite(self.bits).any() else float('nan') # of a token
+    def mean_bits(self)->float: # of a token; nan if none was guessed
+        "What a token cost on average"
+        return float(np.nanmean(self.bits)) if np.isfinite(self.bits).any() else float('nan')
     @property
     def loss(self)->float: return self.mean_bits*np.log(2) # mean cross-entropy in nats, as in training
     @property
     def perplexity(self)->float: return float(2**self.mean_bits) # of the text
 
 # %% ../../nbs/06_explain/12_surprisals.ipynb #faeb9cc0
+def _first_guesses(itos, probs, ids):
+    "For each row the words of `ids`, with their probabilities"
+    return [[(itos[i], float(p)) for i,p in zip(*row)] for row in zip(ids, probs)]
+
 def surprisal(
     learn, # a `LanguageLearner`
     text:str, # any text
     top:int=5, # guesses to keep for each token
     chunk:int=64, # tokens read at once
 )->Surprisal: # a record with a row for each token
-    "What each token of `text` cost the language model"
-    if not isinstance(learn, LanguageLearner): raise TypeError('surprisal is a matter of language models: a classifier guesses no words')
-    if not isinstance(text, str): raise TypeError(f'the text must be a str, not {type(text).__name__} {text!r:.40}')
-    d,ids = learn.data,np.asarray(learn.data.encode(text))
-    way,n,itos = slice(None, None, -1 if d.backwards else 1),len(ids),d.vocab.itos
-    bits,ranks,entropy,guesses = np.full(n, np.nan),np.zeros(n, dtype=np.int64),np.full(n, np.nan),[[] for _ in ids]
+    "What each token of `text` cost the language model; raises a TypeError if `learn` is none"
+    if not isinstance(learn, LanguageLearner):
+        raise TypeError('surprisal is a matter of language models: a classifier guesses no words')
+    check_text(text)
+    data = learn.data
+    ids = np.asarray(data.encode(text))
+    n = len(ids)
+    bits,entropy = np.full(n, np.nan),np.full(n, np.nan)
+    ranks = np.zeros(n, dtype=np.int64)
+    guesses = [[] for _ in ids]
+    way = slice(None, None, -1 if data.backwards else 1)
     if n>1:
-        with eval_mode(learn.model), torch.inference_mode(): bits[1:],ranks[1:],entropy[1:],lp,idx = _rows(learn.model, ids[way], chunk, top)
-        guesses[1:] = [[(itos[i],float(np.exp(q))) for i,q in zip(*o)] for o in zip(idx, lp)]
-    toks,(bits,ranks,entropy) = list(d.tokens(text)),(o[way].copy() for o in (bits, ranks, entropy))
-    return Surprisal(text, toks, token_spans(d, text, toks), ids, bits, ranks, entropy, ids!=d.vocab.stoi.get(UNK, -1), guesses[way])
+        bits[1:],ranks[1:],entropy[1:],*found = _rows(learn.model, ids[way], chunk, top)
+        guesses[1:] = _first_guesses(data.vocab.itos, *found)
+    tokens = list(data.tokens(text))
+    known = ids!=data.vocab.stoi.get(UNK, -1)
+    numbers = [o[way].copy() for o in (bits, ranks, entropy)]
+    return Surprisal(text, tokens, token_spans(data, text, tokens), ids, *numbers, known, guesses[way])
 
 # %% ../../nbs/06_explain/12_surprisals.ipynb #507e2f5a
 @patch
 def to_frame(self:Surprisal)->pd.DataFrame: # a row for each token
     "Token, bits, rank, entropy and the first guesses"
-    tops = [', '.join(f'{w} {p:.3f}' for w,p in g) for g in self.guesses]
-    return pd.DataFrame(dict(token=self.tokens, bits=self.bits, rank=self.ranks, entropy=self.entropy, known=self.known, guesses=tops))
+    tops = [', '.join(f'{word} {p:.3f}' for word,p in guesses) for guesses in self.guesses]
+    return pd.DataFrame(dict(
+        token=self.tokens,
+        bits=self.bits,
+        rank=self.ranks,
+        entropy=self.entropy,
+        known=self.known,
+        guesses=tops))
 
 # %% ../../nbs/06_explain/12_surprisals.ipynb #c6487d57
 rank_bins = (10,100,1000)
@@ -87,10 +112,10 @@ rank_bins = (10,100,1000)
 @patch
 def rank_counts(self:Surprisal)->dict: # bin -> tokens
     "How many tokens were among the first 10, 100, 1000 guesses, and how many came later"
-    r = self.ranks[self.ranks>0]
-    edges = [0,*rank_bins,np.inf]
-    names = [*(f'first {b}' for b in rank_bins),'later']
-    return {nm:int(((r>a)&(r<=b)).sum()) for nm,a,b in zip(names, edges, edges[1:])}
+    ranks = self.ranks[self.ranks>0]
+    edges = [0, *rank_bins, np.inf]
+    names = [*(f'first {b}' for b in rank_bins), 'later']
+    return {name: int(((ranks>a) & (ranks<=b)).sum()) for name,a,b in zip(names, edges, edges[1:])}
 
 # %% ../../nbs/06_explain/12_surprisals.ipynb #5ea800d1
 @patch
@@ -110,13 +135,17 @@ def to_html(self:Surprisal,
     cmap=None, # a colour map or its name, from 0 to 1
 )->str: # HTML that needs no other file
     "The text, shaded by what its words cost"
-    x = np.nan_to_num(self.scaled(by, top))
-    head = f'{self.mean_bits:.2f} bits a token, perplexity {self.perplexity:.1f}; shaded by {by}'
-    return figure_html(head, shaded_text(self.text, self.spans, x, cmap, False), top if by=='bits' else 1000, cmap, False, zip(self.tokens, self.bits))
+    shades = np.nan_to_num(self.scaled(by, top))
+    caption = f'{self.mean_bits:.2f} bits a token, perplexity {self.perplexity:.1f}; shaded by {by}'
+    body = shaded_text(self.text, self.spans, shades, cmap, False)
+    full = top if by=='bits' else rank_bins[-1]
+    return figure_html(caption, body, full, cmap, False, zip(self.tokens, self.bits))
 
 # %% ../../nbs/06_explain/12_surprisals.ipynb #441c2585
 @patch
 def _repr_html_(self:Surprisal): return self.to_html()
 
 @patch
-def __repr__(self:Surprisal): return f'{self.mean_bits:.2f} bits a token: ' + ' '.join(f'{t!r}:{b:.2f}' for t,b in zip(self.tokens, self.bits))
+def __repr__(self:Surprisal):
+    words = ' '.join(f'{token!r}:{bits:.2f}' for token,bits in zip(self.tokens, self.bits))
+    return f'{self.mean_bits:.2f} bits a token: {words}'
