@@ -9,6 +9,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 NBS = sorted(o for o in (ROOT/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in o.parts)
 BRANCHES = (ast.If, ast.IfExp, ast.For, ast.While, ast.ExceptHandler, ast.comprehension, ast.Assert)
+UNRUNNABLE = ['03_models/14_kernels.ipynb']  # its Triton kernels run on a GPU alone
 def name(f): return f.relative_to(ROOT/'nbs').as_posix()
 
 def cells(f):
@@ -53,6 +54,7 @@ def test_one_thing_a_line(f):
 @pytest.mark.parametrize('f', NBS, ids=name)
 def test_something_runs_after_two_definitions(f):
     "What is defined is run and seen before more is defined"
+    if name(f) in UNRUNNABLE: return
     run, bad = [], []
     for i, source, tree, marks, outputs in cells(f):
         defines = any(isinstance(o, (ast.FunctionDef, ast.ClassDef)) for o in tree.body)

@@ -21,7 +21,7 @@ from .drawing import file_bytes
 from .panel import Panel
 from .rows import (ROW_FILTERS, VIEW, RowsPanel, bounds_of, check_size, excerpt, page_table, reduce_rows,
     render_row, row_parts, rows_state, select_rows)
-from textnb.panels.journal import (FIELDS, Journal, check_labels, cleaned_table, joined_texts, no_edits, reduce_edits,
+from textnb.panels.journal import (FIELDS, Journal, check_label_column, cleaned_table, joined_texts, no_edits, reduce_edits,
     replay, text_hash)
 
 # %% ../../nbs/07_panels/09_cleaning.ipynb #b7030a83
@@ -138,7 +138,7 @@ def _of_table(df, text_col, label_col):
     "What the desk needs of a table"
     if not len(df): raise ValueError('the table has no rows: there is nothing to decide about')
     texts = joined_texts(df, text_col)
-    check_labels(df, label_col)
+    check_label_column(df, label_col)
     n_missing = int(df[label_col].isna().sum())
     if n_missing:
         cure = 'fill them with a name of your own, such as "unlabelled", and relabel them here'

@@ -6,7 +6,7 @@ Docs: https://textnb.github.io/textnb/07_panels/journal.html.md"""
 
 # %% auto #0
 __all__ = ['FIELDS', 'no_edits', 'reduce_edits', 'journal_lines', 'Journal', 'journal_events', 'replay', 'text_hash',
-           'check_labels', 'joined_texts', 'cleaned_table', 'apply_edits']
+           'check_label_column', 'joined_texts', 'cleaned_table', 'apply_edits']
 
 # %% ../../nbs/07_panels/08_journal.ipynb #cb8e9691
 import hashlib, json, os
@@ -196,7 +196,7 @@ def text_hash(
 
 def _columns_of(df): return ', '.join(map(repr, df.columns))
 
-def check_labels(
+def check_label_column(
     df:pd.DataFrame, # a table
     column, # its column of labels
 ):
@@ -242,7 +242,7 @@ def cleaned_table(
     classes:dict, # label as it is written in the edits -> label of the table
 )->pd.DataFrame: # a new table
     "A copy of `df` with the edits in `rows`"
-    check_labels(df, label_col)
+    check_label_column(df, label_col)
     labels = df[label_col].to_numpy(dtype=object).copy()
     keep = np.ones(len(df), dtype=bool)
     notes = np.full(len(df), '', dtype=object)
