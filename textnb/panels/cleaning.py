@@ -21,7 +21,8 @@ from .drawing import file_bytes
 from .panel import Panel
 from .rows import (ROW_FILTERS, VIEW, RowsPanel, bounds_of, check_size, excerpt, page_table, reduce_rows,
     render_row, row_parts, rows_state, select_rows)
-from textnb.panels.journal import (FIELDS, Journal, check_label_column, cleaned_table, joined_texts, no_edits, reduce_edits,
+from textnb.panels.journal import (FIELDS, Journal, check_label_column, cleaned_table, joined_texts, no_edits,
+    reduce_edits,
     replay, text_hash)
 
 # %% ../../nbs/07_panels/09_cleaning.ipynb #b7030a83
