@@ -65,7 +65,7 @@ def test_notebooks_and_modules_have_one_name(part):
         source = '\n'.join(''.join(c['source']) for c in json.loads(f.read_text(encoding='utf-8'))['cells'])
         module = re.search(r'^#\| *default_exp +(\S+)', source, re.M)
         own = '__init__' if f.stem=='index' else re.sub(r'^\d+\w?_', '', f.stem)
-        assert module and module[1] in (f'{part}.{own}', own), f'{f.name} makes {module and module[1]}'
+        assert module and module[1] in (f'{part}.{own}', own, f'__{own}__'), f'{f.name} makes {module and module[1]}'
         if module[1].startswith(f'{part}.'): wanted.add(own)
     assert {f.stem for f in (ROOT/'textnb'/part).glob('*.py')} == wanted
 

@@ -41,16 +41,18 @@ def one_word_reviews(
     return pd.DataFrame(rows, columns=['label', 'text'])
 
 # %% ../nbs/00a_toys.ipynb #b3a60093
-def _bunch(df, held_out, bs):
+def _bunch(df, held_out, **kwargs):
     "Batches of `df`, its last `held_out` rows for validation"
-    folder, options = tempfile.mkdtemp(), dict(text_cols='text', label_cols='label', min_freq=1, seed=0)
-    return TextClasDataBunch.from_df(folder, df[:-held_out], df[-held_out:], bs=bs, **options)
+    options = dict(text_cols='text', label_cols='label', min_freq=1, seed=0)
+    train, valid = df[:-held_out], df[-held_out:]
+    return TextClasDataBunch.from_df(tempfile.mkdtemp(), train, valid, **{**options, **kwargs})
 
 def one_word_data(
     n:int=400, # so many reviews
+    **kwargs, # for `TextClasDataBunch.from_df`
 )->TextClasDataBunch: # three quarters to train on, the rest to validate
     "Batches of `one_word_reviews`"
-    return _bunch(one_word_reviews(n), n//4, bs=16)
+    return _bunch(one_word_reviews(n), n//4, **{'bs': 16, **kwargs})
 
 # %% ../nbs/00a_toys.ipynb #f1dff98e
 def mislabelled_data(
@@ -70,7 +72,8 @@ def one_word_classifier(
     config = config or dict(emb_sz=24, n_hid=32, n_layers=1)
     with preserve_rng():
         set_seed(seed)
-        learn = text_classifier_learner(one_word_data(), arch, config=config, drop_mult=.1, pretrained=False, silent=True)
+        learn = text_classifier_learner(one_word_data(), arch, config=config, drop_mult=.1, pretrained=False,
+            silent=True)
         learn.unfreeze()
         learn.fit_one_cycle(epochs, 2e-2)
     return learn
@@ -102,7 +105,8 @@ def agreement_data(
         places = rng.choice('near far behind under'.split(), 2)
         rows.append(' '.join([*places, *subject, rng.choice(['small', 'old', 'wild'])]))
     df = pd.DataFrame(dict(text=rows))
-    return TextLMDataBunch.from_df(tempfile.mkdtemp(), df[:-50], df[-50:], text_cols='text', bs=8, bptt=12, min_freq=1, seed=0)
+    return TextLMDataBunch.from_df(tempfile.mkdtemp(), df[:-50], df[-50:], text_cols='text', bs=8, bptt=12,
+        min_freq=1, seed=0)
 
 # %% ../nbs/00a_toys.ipynb #3d47abe0
 class ToyDL:
@@ -267,7 +271,7 @@ def numbers_lm(
 def tour_pieces(
     path:str|Path='../00_tour.ipynb', # where the tour is
 )->SimpleNamespace: # its functions by name
-    "The functions that the tour defines; raises FileNotFoundError where there are no notebooks, as in an installed package"
+    "The functions that the tour defines; raises FileNotFoundError where no notebooks are, as in an installed package"
     cells = json.loads(Path(path).read_text(encoding='utf-8'))['cells']
     code = [''.join(c['source']) for c in cells if c['cell_type']=='code']
     body = [node for source in code for node in ast.parse(source).body]
