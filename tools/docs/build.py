@@ -18,6 +18,7 @@ from tools.docs.outputs import joined, stage_page
 from tools.docs.pages import EXPORTS, process_notebook
 
 CLASSES = 'classes.ipynb'
+SYMBOLS = '.symbols' # the index of names with which the processed pages were made: their links come from it
 
 
 def to_yaml(value):
@@ -68,7 +69,7 @@ def stage(proc, dst, base, titles):
     notebooks = []
     for f in sorted(proc.rglob('*')):
         rel = f.relative_to(proc)
-        if not f.is_file() or rel.parts[0]=='_docs' or rel.name=='sidebar.yml': continue
+        if not f.is_file() or rel.parts[0]=='_docs' or rel.name in ('sidebar.yml', SYMBOLS): continue
         to = dst/(page(rel) if f.suffix=='.ipynb' else rel)
         to.parent.mkdir(parents=True, exist_ok=True)
         if f.suffix=='.ipynb':
@@ -89,7 +90,7 @@ def process(nbs, proc, newest=0., n_workers=2):
         folders = f.relative_to(nbs).parts[:-1]
         return f.is_file() and f.name[0]!='.' and not any(o[0] in '._' for o in folders)
     files = {f: proc/f.relative_to(nbs) for f in sorted(nbs.rglob('*')) if wanted(f)}
-    for old in [f for f in proc.rglob('*') if f.is_file() and f not in files.values()]: old.unlink()
+    for old in [f for f in proc.rglob('*') if f.is_file() and f.name!=SYMBOLS and f not in files.values()]: old.unlink()
     def stale(f, to): return not to.exists() or to.stat().st_mtime<max(f.stat().st_mtime, newest)
     todo = {f: to for f, to in files.items() if stale(f, to)}
     notebooks = {f: to for f, to in todo.items() if f.suffix=='.ipynb'}
@@ -180,10 +181,14 @@ def build_site(dest=None, node_modules=None, force=False, n_workers=2):
     refresh_quarto_yml()
     _build_modidx()
     importlib.invalidate_caches()
+    symbols = library_symbols(cfg.config_path)
+    made_with = json.dumps(symbols, sort_keys=True)
+    known = proc/SYMBOLS
+    force = force or not known.exists() or known.read_text(encoding='utf-8')!=made_with
     process(cfg.nbs_path, proc, time.time() if force else cfg.config_file.stat().st_mtime, n_workers)
+    known.write_text(made_with, encoding='utf-8')
     folders = [o.name for o in cfg.nbs_path.iterdir() if o.is_dir()]
     titles = {o: part_title(cfg.nbs_path, o) for o in folders}
-    symbols = library_symbols(cfg.config_path)
     (proc/CLASSES).write_text(json.dumps(classes_page(symbols, library_bases(cfg.config_path))), encoding='utf-8')
     notebooks = stage(proc, staged, cfg.doc_url.rstrip('/')+'/', titles)
     contents = sidebar(notebooks, titles)
