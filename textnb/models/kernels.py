@@ -114,7 +114,9 @@ def _pack(w_ih, w_hh, alone):
         shape = [1, 1 if alone else 10, w_ih.shape[1]]
         options = w_hh.shape[1], False, True, False, shape
         with torch.inference_mode(False), torch.no_grad():
-            kept[alone] = torch.ops.mkldnn._reorder_mkldnn_rnn_layer_weight(w_ih, w_hh, *options)
+            packed = torch.ops.mkldnn._reorder_mkldnn_rnn_layer_weight(w_ih, w_hh, *options)
+        # where oneDNN wants no other order these are the matrices themselves, and would never be let go
+        kept[alone] = [o.detach() if isinstance(o, nn.Parameter) else o for o in packed]
     return kept[alone]
 
 # %% ../../nbs/03_models/14_kernels.ipynb #f400e9c1
