@@ -3,7 +3,6 @@
 None of it needs a network or a kernel. nbdev, PyYAML and smalldocs are needed here alone, and imported where they are used."""
 import ast
 import html
-import importlib
 import json
 import re
 import shutil
@@ -180,7 +179,6 @@ def build_site(dest=None, node_modules=None, force=False, n_workers=2):
     proc, staged = cfg.config_path/'_proc', cfg.config_path/'_stage'
     refresh_quarto_yml()
     _build_modidx()
-    importlib.invalidate_caches()
     symbols = library_symbols(cfg.config_path)
     made_with = json.dumps(symbols, sort_keys=True)
     known = proc/SYMBOLS

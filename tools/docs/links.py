@@ -2,7 +2,7 @@
 import re
 from pathlib import PurePosixPath
 
-_notebook_link = re.compile(r'(?<=\]\()(?!https?:)[^)\s#]+\.ipynb')
+notebook_link = re.compile(r'(?<=\]\()(?!https?:)[^)\s#]+\.ipynb')
 _module_path = re.compile(r'(?<![\w./])(?:__main__\.|textnb\.(?:\w+\.)+)(?=[A-Z])')
 
 
@@ -14,7 +14,7 @@ def page(notebook):
 
 def fix_links(markdown, base, up=''):
     "Point the links of `markdown` to pages by their names; those to our own site (`base`) become relative, `up` is the way to its top"
-    markdown = _notebook_link.sub(lambda m: page(m[0]), markdown)
+    markdown = notebook_link.sub(lambda m: page(m[0]), markdown)
     return markdown.replace(f']({base}', f']({up}')
 
 

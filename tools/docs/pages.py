@@ -80,16 +80,12 @@ def entry(module, name):
 
 def summary(source):
     "What the fold of the exported cell `source` says it holds"
-    names = [f'{o}' for o in definitions(source)]
+    names = definitions(source)
     if names: return 'Source of '+', '.join(names[:3])+(' …' if len(names)>3 else '')
-    if all(isinstance(o, (ast.Import, ast.ImportFrom)) for o in ast.parse(source).body): return 'Imports'
-    targets = [ast.unparse(t) for o in ast.parse(source).body if isinstance(o, ast.Assign) for t in o.targets]
+    body = ast.parse(source).body
+    if all(isinstance(o, (ast.Import, ast.ImportFrom)) for o in body): return 'Imports'
+    targets = [ast.unparse(t) for o in body if isinstance(o, ast.Assign) for t in o.targets]
     return 'Source of '+', '.join(targets[:3]) if targets else 'Source'
-
-
-def exported_cells(nb):
-    "The cells of the notebook `nb` that become part of the library"
-    return [c for c in nb.cells if c.cell_type=='code' and EXPORTS&set(c.directives_)]
 
 
 def shown_exports(module):
@@ -101,7 +97,7 @@ def shown_exports(module):
         def begin(self):
             cells = []
             for cell in self.nb.cells:
-                if cell in exported_cells(self.nb):
+                if cell.cell_type=='code' and EXPORTS&set(cell.directives_):
                     cells += [mk_cell(entry(module, o), 'markdown') for o in definitions(cell.source)]
                     fold = 'show' if 'exports' in cell.directives_ else 'true'
                     cell.source = f'#| code-fold: {fold}\n#| code-summary: "{summary(cell.source)}"\n{cell.source}'

@@ -7,11 +7,9 @@ import tempfile
 from base64 import b64decode
 from pathlib import Path
 
-from tools.docs.links import page
+from tools.docs.links import notebook_link, page
 from tools.docs.outputs import joined
 from tools.docs.pages import process_notebook
-
-_notebook_link = re.compile(r'(?<=\]\()(?!https?:)[^)\s#]+\.ipynb')
 
 
 def fence(text, lang=''):
@@ -41,7 +39,7 @@ def cell_markdown(cell, img, base, files):
     "One `cell` with its outputs as Markdown; pictures go to the folder `img` and into `files`, links to the site at `base`"
     source = joined(cell['source']).strip()
     if cell['cell_type']=='markdown':
-        source = _notebook_link.sub(lambda m: base+page(m[0]).replace('.ipynb', '.html'), source)
+        source = notebook_link.sub(lambda m: base+page(m[0]).replace('.ipynb', '.html'), source)
         return source.replace('](images/', f']({img.as_posix()}/')
     options = dict(re.findall(r'^#\| *([\w-]+): *(.+)', source, flags=re.M))
     code = re.sub(r'^#\|.*\n?', '', source, flags=re.M).strip()
