@@ -10,8 +10,10 @@ __all__ = []
 # %% ../../nbs/04_learn/index.ipynb #886cce24
 import inspect
 
+from .packing import *
 from .weights import *
 from .serving import *
+from .pretrained import *
 from .learner import *
 from .ensemble import *
 

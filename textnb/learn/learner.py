@@ -16,12 +16,13 @@ from fastcore.basics import patch
 from torch import nn
 
 from .. import __version__
-from ..base import ArchiveError, load_archive, save_archive
-from ..models import arch_named, get_language_model, get_text_classifier, model_meta
+from ..base import ArchiveError, listed, load_archive, save_archive
+from ..models import arch_named, get_language_model, get_text_classifier, model_meta, named_config
 from ..text import DataBunch, untar_data
 from ..train import accuracy, CrossEntropyFlat, GradientClipping, Learner, LoadReport, RNNTrainer
 from .weights import *
 from .serving import *
+from .pretrained import *
 
 # %% ../../nbs/04_learn/03_learner.ipynb #bf023d8a
 class RNNLearner(TextPredictor, Learner):
@@ -64,34 +65,50 @@ def _regularised(meta, kwargs):
     return {'alpha':meta['alpha'], 'beta':meta['beta'], **kwargs}
 
 # %% ../../nbs/04_learn/03_learner.ipynb #5c2cc8d7
+def _whole_config(learn, meta):
+    "All entries of the configuration of `learn`"
+    kind = 'config_lm' if learn.spec['task']=='lm' else 'config_clas'
+    return {**meta[kind], **(learn.spec['args'].get('config') or {})}
+
+def _what_is_there():
+    "A sentence about the pretrained weights on this machine"
+    there = listed(f'{o.name} ({o.arch}, {o.config})' for o in pretrained_files())
+    return f"On this machine there are {there}: config='small' takes those of the package."
+
 def _pretrained_url(learn, meta):
     "Where the weights for `learn` are published, by the registry's entry `meta`; None, with a warning, if nowhere"
-    config = learn.spec['args'].get('config') or {}
-    backwards = learn.data.backwards
-    url = meta.get('url_bwd' if backwards else 'url')
-    if config.get('qrnn'): url = None
-    if url is None:
-        way = ' (reading backwards)' if backwards else ''
-        warnings.warn(f'There are no pretrained weights for that architecture yet{way}! '
-            'The model starts from random weights.')
-    return url
+    default = meta['config_lm']
+    changed = [k for k,v in _whole_config(learn, meta).items() if not k.endswith('_p') and default.get(k, v)!=v]
+    url = meta.get('url_bwd' if learn.data.backwards else 'url')
+    if url is not None and not changed: return url
+    way = ' (reading backwards)' if learn.data.backwards else ''
+    sizes = f" of these sizes ({', '.join(changed)})" if changed else ''
+    warnings.warn(f'There are no pretrained weights for that architecture{sizes}{way}! '
+        f'The model starts from random weights. {_what_is_there()}')
 
+# %% ../../nbs/04_learn/03_learner.ipynb #f79e0368
 def _download_pretrained(url):
     "The files with weights and words in the archive at `url`"
     try: folder = Path(untar_data(url, data=False))
     except (OSError,ValueError) as e:
         raise type(e)(f'the pretrained weights {url} cannot be had: {e}\n'
-            'Pass pretrained=False to start from random weights, '
+            f'{_what_is_there()} Pass pretrained=False to start from random weights, '
             'or pretrained_fnames=[weights, words] with files of your own.') from e
     return [next(folder.glob(f'*.{ext}')) for ext in ('pth','pkl')]
+
+def _pretrained_files(learn, meta):
+    "The files with weights for `learn`; none, with a warning, if there are none for its sizes"
+    found = find_pretrained(learn.spec['arch'], _whole_config(learn, meta), bool(learn.data.backwards))
+    if found: return [found.path]
+    url = _pretrained_url(learn, meta)
+    return _download_pretrained(url) if url else []
 
 def _pretrain(learn, meta, pretrained, fnames):
     "Load pretrained weights into `learn` if asked to, and freeze it"
     if fnames is not None: files = [fnames] if isinstance(fnames, (str,Path)) else list(fnames)
-    else:
-        url = _pretrained_url(learn, meta) if pretrained else None
-        if url is None: return learn
-        files = _download_pretrained(url)
+    elif pretrained: files = _pretrained_files(learn, meta)
+    else: files = []
+    if not files: return learn
     learn.load_pretrained(*files)
     learn.freeze()
     return learn
@@ -100,7 +117,7 @@ def _pretrain(learn, meta, pretrained, fnames):
 def language_model_learner(
     data, # a `DataBunch` for language modelling
     arch, # the architecture, e.g. `AWD_LSTM`, or its name
-    config:dict=None, # what differs from the architecture's default configuration
+    config=None, # what differs from the architecture's default configuration, or a word such as 'small'
     drop_mult:float=1., # factor for all dropout probabilities
     pretrained:bool=True, # start from published weights?
     pretrained_fnames=None, # [weights, words] of your own, or one archive (implies `pretrained`)
@@ -112,6 +129,7 @@ def language_model_learner(
             f'not {type(data).__name__}')
     arch = arch_named(arch)
     meta = model_meta(arch)
+    config = named_config(arch, config)
     if {**meta['config_lm'], **(config or {})}.get('bidir'):
         raise ValueError('a language model cannot read both ways (bidir=True): it would see the word that it should '
             'predict. Train two of them, the second on data with backwards=True, '
@@ -127,7 +145,7 @@ def text_classifier_learner(
     arch, # the architecture, e.g. `AWD_LSTM`, or its name
     bptt:int=70, # tokens that the encoder reads at once
     max_len:int=1400, # how many of the last tokens are pooled
-    config:dict=None, # what differs from the architecture's default configuration
+    config=None, # what differs from the architecture's default configuration, or a word such as 'small'
     pretrained:bool=True, # start the encoder from published weights?
     drop_mult:float=1., # factor for all dropout probabilities
     lin_ftrs:list=None, # sizes of the hidden layers of the head; default [50]
@@ -141,6 +159,7 @@ def text_classifier_learner(
             f'not {type(data).__name__}')
     arch = arch_named(arch)
     meta = model_meta(arch)
+    config = named_config(arch, config)
     args = dict(bptt=bptt, max_len=max_len, config=config, drop_mult=drop_mult, lin_ftrs=lin_ftrs, ps=ps)
     model = get_text_classifier(arch, len(data.vocab.itos), data.c, pad_idx=data.pad_idx, **args)
     learn = RNNLearner(data, model, split_func=meta['split_clas'], **_regularised(meta, learn_kwargs))

@@ -18,6 +18,7 @@ from torch import nn
 from ..base import load_archive, load_pickle_list, load_torch_file
 from ..text import Vocab
 from ..train import LoadReport
+from .packing import *
 
 # %% ../../nbs/04_learn/01_weights.ipynb #3f3616b1
 def _convert_rows(rows, idx):
@@ -147,6 +148,7 @@ def _from_archive(path):
     places = [a.meta] + [a.meta.get(k, {}) for k in ('data','names')]
     words = next((o['vocab'] for o in places if 'vocab' in o), None)
     tensors = a.tensors
+    if a.meta.get('packed'): tensors = unpack(tensors)
     if a.meta.get('kind')=='weights': tensors = {k[6:]:v for k,v in tensors.items() if k.startswith('model.')}
     return tensors,words,a.meta.get('backwards')
 
