@@ -77,8 +77,8 @@ def _what_is_there():
 
 def _pretrained_url(learn, meta):
     "Where the weights for `learn` are published, by the registry's entry `meta`; None, with a warning, if nowhere"
-    default = meta['config_lm']
-    changed = [k for k,v in _whole_config(learn, meta).items() if not k.endswith('_p') and default.get(k, v)!=v]
+    default = sizes_of(meta['config_lm'])
+    changed = [k for k,v in sizes_of(_whole_config(learn, meta)).items() if default.get(k)!=v]
     url = meta.get('url_bwd' if learn.data.backwards else 'url')
     if url is not None and not changed: return url
     way = ' (reading backwards)' if learn.data.backwards else ''
@@ -179,6 +179,18 @@ def save_encoder(self:RNNLearner,
         backwards=bool(self.data.backwards))
     save_archive(path, tensors=encoder_of(self.model).state_dict(), meta=meta)
     return path
+
+# %% ../../nbs/04_learn/03_learner.ipynb #2e9b5ce2
+@patch
+def save_pretrained(self:LanguageLearner,
+    path, # file to write, `.tnb`
+    card:dict|None=None, # what a user should know: data, licence, recipe, figures, bias
+)->Pretrained: # what was written
+    "Pack the model into a file that `find_pretrained` finds in a folder of `add_pretrained`"
+    meta = model_meta(self.spec['arch'])
+    sizes = sizes_of(_whole_config(self, meta))
+    return save_pretrained(path, self.model.state_dict(), self.data.vocab.itos, self.spec['arch'], sizes,
+        self.data.backwards, card)
 
 # %% ../../nbs/04_learn/03_learner.ipynb #5c7f9608
 def _find_file(learn, name, exts):

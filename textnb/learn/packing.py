@@ -7,11 +7,11 @@ Docs: https://textnb.github.io/textnb/04_learn/packing.html.md"""
 # %% auto #0
 __all__ = ['pack_rows', 'pack', 'unpack']
 
-# %% ../../nbs/04_learn/00_packing.ipynb #acd70544
+# %% ../../nbs/04_learn/00_packing.ipynb #4c646e14
 import torch
 from torch import Tensor
 
-# %% ../../nbs/04_learn/00_packing.ipynb #096bdfaf
+# %% ../../nbs/04_learn/00_packing.ipynb #11cabb39
 def pack_rows(
     w:Tensor, # (rows, n) weights
 )->tuple: # int8 (rows, n) and float32 (rows, 1): their product is near `w`
@@ -21,7 +21,7 @@ def pack_rows(
     safe = scale.masked_fill(scale==0, 1) # a row of zeros
     return (w.float()/safe).round().to(torch.int8), scale
 
-# %% ../../nbs/04_learn/00_packing.ipynb #43d28e28
+# %% ../../nbs/04_learn/00_packing.ipynb #8dbfe619
 _scale = '/scale' # behind the name of a packed matrix
 
 def pack(

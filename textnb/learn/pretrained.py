@@ -6,9 +6,9 @@ Docs: https://textnb.github.io/textnb/04_learn/pretrained.html.md"""
 
 # %% auto #0
 __all__ = ['Pretrained', 'pretrained_info', 'save_pretrained', 'add_pretrained', 'pretrained_files', 'list_pretrained',
-           'find_pretrained']
+           'sizes_of', 'find_pretrained']
 
-# %% ../../nbs/04_learn/02a_pretrained.ipynb #e86ae597
+# %% ../../nbs/04_learn/02a_pretrained.ipynb #c9863194
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -20,7 +20,7 @@ from ..base import ArchiveError, load_archive, save_archive
 from ..models import arch_named
 from .packing import *
 
-# %% ../../nbs/04_learn/02a_pretrained.ipynb #df695018
+# %% ../../nbs/04_learn/02a_pretrained.ipynb #4b2d2fe2
 @dataclass(frozen=True)
 class Pretrained:
     "Weights in a file, and what is known of them"
@@ -41,7 +41,7 @@ def _meta(path, changed):
 
 def _meta_of(path): return _meta(path, path.stat().st_mtime_ns)
 
-# %% ../../nbs/04_learn/02a_pretrained.ipynb #4e086bd4
+# %% ../../nbs/04_learn/02a_pretrained.ipynb #c527b743
 def pretrained_info(
     path, # an archive of `save_pretrained`
 )->Pretrained: # what it says of itself
@@ -54,7 +54,7 @@ def pretrained_info(
     words = len(meta['vocab'])
     return Pretrained(path.stem, path, meta['arch'], meta['config'], meta['backwards'], words, meta['card'])
 
-# %% ../../nbs/04_learn/02a_pretrained.ipynb #3bff187a
+# %% ../../nbs/04_learn/02a_pretrained.ipynb #12812540
 def _without_copies(tensors):
     "`tensors` without those that repeat another"
     seen = {}
@@ -78,7 +78,7 @@ def save_pretrained(
     save_archive(path, tensors=pack(_without_copies(tensors)), meta=meta)
     return pretrained_info(path)
 
-# %% ../../nbs/04_learn/02a_pretrained.ipynb #2224d47c
+# %% ../../nbs/04_learn/02a_pretrained.ipynb #f7776fa7
 _folders = [Path(str(files('textnb')/'pretrained'))]
 
 def add_pretrained(
@@ -94,7 +94,7 @@ def pretrained_files()->list: # of `Pretrained`
     files = [p for folder in _folders for p in sorted(folder.glob('*.tnb'))]
     return [pretrained_info(p) for p in files if _meta_of(p).get('kind')=='pretrained']
 
-# %% ../../nbs/04_learn/02a_pretrained.ipynb #bca42859
+# %% ../../nbs/04_learn/02a_pretrained.ipynb #05fc02b1
 def list_pretrained()->pd.DataFrame: # a row for each file
     "The pretrained weights that are on this machine"
     rows = []
@@ -105,11 +105,13 @@ def list_pretrained()->pd.DataFrame: # a row for each file
             MB=round(o.path.stat().st_size/1e6, 1), licence=o.card.get('licence', '')))
     return pd.DataFrame(rows)
 
-# %% ../../nbs/04_learn/02a_pretrained.ipynb #c29a43d8
-_no_sizes = ('mask',) # entries that no weight depends on, beside the dropouts
+# %% ../../nbs/04_learn/02a_pretrained.ipynb #2b0ecbcd
+_no_sizes = ('mask','pad_token','tie_weights','out_bias','init')
 
-def _sizes(config):
-    "The entries of `config` that weights depend on, without those that are off"
+def sizes_of(
+    config:dict, # the whole configuration of a model
+)->dict: # its numbers of features and layers, and what is switched on
+    "The entries of `config` that the shapes of weights depend on: no dropouts, nothing that is off"
     return {k:v for k,v in config.items() if not k.endswith('_p') and k not in _no_sizes and v not in (None,False)}
 
 def find_pretrained(
@@ -119,7 +121,7 @@ def find_pretrained(
 )->Pretrained: # the weights, or None
     "Weights on this machine that fit a model of `arch` with `config`"
     name = arch_named(arch).__name__
-    want = _sizes(config)
+    want = sizes_of(config)
     for o in pretrained_files():
-        fits = all(want.get(k)==v for k,v in _sizes(o.config).items())
+        fits = all(want.get(k)==v for k,v in sizes_of(o.config).items())
         if o.arch==name and o.backwards==backwards and fits: return o
