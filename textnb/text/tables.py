@@ -6,20 +6,21 @@ Docs: https://textnb.github.io/textnb/01_text/tables.html.md"""
 
 # %% auto #0
 __all__ = ['text_tables', 'find_cols', 'no_missing', 'cell_texts', 'text_values', 'drop_missing', 'strip_labels', 'label_columns',
-           'label_values', 'means_numbers', 'file_ending', 'table_format', 'TableReport', 'table_report', 'read_table']
+           'label_values', 'means_numbers', 'file_ending', 'table_format', 'TableReport', 'table_report', 'read_table',
+           'table_pieces']
 
-# %% ../../nbs/01_text/09_tables.ipynb #9855c79b
-import errno, re, warnings
+# %% ../../nbs/01_text/09_tables.ipynb #bff7d5cc
+import errno, io, re, warnings
 from dataclasses import asdict, dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np, pandas as pd
 from fastcore.basics import patch
 
 from ..base import did_you_mean, kind_of, listed
-from .decoding import decode_text, guess_encoding, packed_how, read_unpacked
-from .fields import Dialect, Skipped, delimiters, find_header, guess_dialect, lines_of, read_rows
+from .decoding import decode_text, guess_encoding, open_unpacked, read_unpacked
+from .fields import delimiters, ends_with_cr, find_header, guess_dialect, lines_of, read_rows, Skipped
 from .typed import read_excel_table, read_json_table, read_parquet_table
 
 # %% ../../nbs/01_text/09_tables.ipynb #349ee702
@@ -358,7 +359,7 @@ def _say(report, warn):
     for sentence in report.guesses: warnings.warn(f'{report.name}: {sentence}', stacklevel=4)
     if report.broken: warnings.warn(f'{report.name}: {_left_out(report)[-1]}', stacklevel=4)
 
-# %% ../../nbs/01_text/09_tables.ipynb #6beb5d90
+# %% ../../nbs/01_text/09_tables.ipynb #bca1f6eb
 def _read_text_table(path, data, report, options):
     "The table in `data`, the bytes of a table of text; completes its `report`"
     _check_text(path, data)
@@ -370,8 +371,8 @@ def _read_text_table(path, data, report, options):
     likely = text_tables.get(file_ending(path), ',')
     dialect = guess_dialect(open_lines, likely, _one_delimiter(options['delimiter']), _is_quoted(options['quoting']))
     skipped = Skipped()
-    skip_broken = options['on_bad_lines']=='skip'
-    rows = list(islice(read_rows(open_lines(), dialect, path, skip_broken, skipped), _most_rows(options)))
+    rows = read_rows(open_lines(), dialect, path, options['on_bad_lines'], skipped)
+    rows = list(islice(rows, _most_rows(options)))
     if not rows: raise ValueError(f'{path} is empty')
     skipped.blank -= min(skipped.blank, _n_skipped(options['skiprows']))
     _note_lines(report, dialect, skipped)
@@ -400,7 +401,7 @@ def _named(rows, report, options):
         raise ValueError(f'{report.name} has {len(rows[0])} columns, but {len(list(names))} names are given')
     return _text_frame(rows[at+1:] if report.header else rows, list(names), options['keep_empty'])
 
-# %% ../../nbs/01_text/09_tables.ipynb #67820055
+# %% ../../nbs/01_text/09_tables.ipynb #25232ca9
 def read_table(
     fn, # path of a CSV, TSV, JSON, JSON Lines, Parquet or Excel file, which may be packed
     delimiter:str|None=None, # between the fields; None: found out
@@ -413,7 +414,7 @@ def read_table(
     names:list|None=None, # of the columns, if the file has none
     skiprows=None, # lines to leave out: so many at the beginning, or their positions
     nrows:int|None=None, # rows to read at most, that of the names not counted
-    on_bad_lines:str='error', # 'skip' leaves out lines with too many or too few fields
+    on_bad_lines:str='error', # 'skip' leaves out lines with too many or too few fields, 'pad' fills up short ones
     keep_empty:bool=False, # is an empty cell the text '', rather than a missing value?
     warn:bool=True, # say in warnings what was found out and is not usual?
     **kwargs, # `sep` and `usecols` of pandas, for `delimiter` and `columns`
@@ -450,3 +451,58 @@ def _read_any(path, report, options):
     if report.format not in ('JSON','JSON Lines'): return _read_text_table(path, data, report, options)
     report.encoding = options['encoding'] or guess_encoding(data, path)
     return read_json_table(decode_text(data, report.encoding, path), path, report.format=='JSON Lines')
+
+# %% ../../nbs/01_text/09_tables.ipynb #70c7c968
+def _lines_opener(path, encoding, skip):
+    "The encoding of the text file at `path`, and a function that gives an iterator over its lines"
+    most = 1<<20
+    with open_unpacked(path) as f: head = f.read(most)
+    _check_text(path, head)
+    encoding = encoding or guess_encoding(head, path, len(head)<most)
+    newline = '' if ends_with_cr(head.decode(encoding, 'replace')[:1<<18]) else '\n'
+    def lines():
+        with open_unpacked(path) as f, io.TextIOWrapper(f, encoding, newline=newline) as text:
+            try: yield from chain([text.readline().removeprefix('\ufeff')], text)
+            except UnicodeDecodeError as e: raise ValueError(f'{path} is not {encoding} text ({e}): '
+                "give its encoding, as in encoding='latin-1', or save it as UTF-8") from e
+    return encoding, lambda: _without(lines(), skip)
+
+# %% ../../nbs/01_text/09_tables.ipynb #a957b047
+def _text_pieces(path, chunksize, options):
+    "The table of text at `path`, in pieces"
+    report = TableReport(path.name, table_format(path))
+    report.encoding, open_lines = _lines_opener(path, options['encoding'], options['skiprows'])
+    likely = text_tables.get(file_ending(path), ',')
+    dialect = guess_dialect(open_lines, likely, _one_delimiter(options['delimiter']), _is_quoted(options['quoting']))
+    skipped = Skipped()
+    rows = read_rows(open_lines(), dialect, path, options['on_bad_lines'], skipped)
+    some = list(islice(rows, max(chunksize, 1000)))
+    if not some: raise ValueError(f'{path} is empty')
+    df = _named(some, report, options)
+    _note_lines(report, dialect, skipped)
+    report.guesses = _guesses(report, options)
+    _say(report, options['warn'])
+    while len(df):
+        yield df
+        some = list(islice(rows, chunksize))
+        df = _text_frame(some, list(df.columns), options['keep_empty']).set_index(df.index[-1]+1+np.arange(len(some)))
+
+# %% ../../nbs/01_text/09_tables.ipynb #4be34ed7
+def table_pieces(
+    fn, # path of a table, as for `read_table`
+    chunksize:int=10000, # rows of a piece, at least
+    delimiter:str|None=None, # between the fields; None: found out
+    header='guess', # is the first line one of names? True, False, its number, or found out
+    **options, # others of `read_table`
+): # yields tables
+    "Read a table of text in pieces; raises what `read_table` raises. Other formats are read whole"
+    path = Path(fn)
+    _check_path(path)
+    if table_format(path) not in ('CSV','TSV'):
+        df = read_table(path, delimiter, header, **options)
+        for i in range(0, len(df), chunksize): yield df.iloc[i:i+chunksize]
+        return
+    usual = dict(encoding=None, quoting=None, names=None, skiprows=None, on_bad_lines='error', keep_empty=False, warn=True)
+    delimiter, columns = _pandas_names({k:v for k,v in options.items() if k not in usual}, delimiter, None)
+    options = usual | options | dict(delimiter=delimiter, header=header)
+    for df in _text_pieces(path, chunksize, options): yield df if columns is None else df.iloc[:,find_cols(df, columns)]

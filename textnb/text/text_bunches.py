@@ -22,7 +22,8 @@ from .processor import TextProcessor
 from .items import peek_seed, seeded_rng
 from .labels import MultiCategoryList
 from .labelled import ItemLists, LabelList, bunch_classes
-from .texts import LMTextList, TextList, text_extensions
+from .readers import text_extensions
+from .texts import LMTextList, TextList
 from .stream import LMLoader, as_store
 from .batches import DocLoader, balanced_weights
 from .bunch import DataBunch
