@@ -190,8 +190,8 @@ def test_random_parts_follow_fastai_and_leave_the_generators_alone(csv):
     np.random.seed(2)
     if torch.cuda.is_available(): torch.cuda.init()
     before = get_rng_state()
-    data = TextClasDataBunch.from_csv(csv, 'texts.csv')
-    s = TextList.from_df(frame(), cols='text').split_by_rand_pct(.1)
+    data = TextClasDataBunch.from_csv(csv, 'texts.csv', by_text=False)
+    s = TextList.from_df(frame(), cols='text').split_by_rand_pct(.1, by_text=False)
     data.one_batch(), list(data.train_dl), TextLMDataBunch.from_csv(csv, 'texts.csv').one_batch()
     assert get_rng_state()==before
     p = np.random.RandomState(2).permutation(100)
