@@ -172,7 +172,7 @@ def warn_unknown(
     most:float=.2, # so large a share of unknown words is no reason to warn
 ):
     "Warn if the vocabulary knows little of the texts `x`, or the tokenizer cannot cut them"
-    if not x.store.n_tokens: return
+    if x.store.n_tokens<30: return # two or three words tell nothing
     note = processor.note_unknown(x.raw, x.store, what, most)
     if note is not None: warnings.warn(note)
 
