@@ -79,7 +79,7 @@ def check_texts(
     what:str='texts', # what they are, for the message
 ): # `o`
     "`o` if it can be several texts in a row; raises a TypeError that says what it is otherwise"
-    if why := _no_row(o): raise TypeError(f'{what} must be a list of texts, {why}')
+    if why := _no_row(o): raise TypeError(f'{what} must come as a list, {why}')
     return o
 
 # %% ../../nbs/09_base/08_messages.ipynb #d2c8d64c

@@ -193,11 +193,13 @@ def from_tokens(cls:TextDataBunch,
     return cls.from_ids(path, vocab, ids(trn_tok), ids(val_tok), ids(tst_tok), trn_lbls, val_lbls, classes, **kwargs)
 
 # %% ../../nbs/01_text/20_text_bunches.ipynb #488457fe
-def _ordered_like(df, train_df):
-    "`df` with its columns in the order of `train_df`, if they are the same"
-    ours, theirs = list(train_df.columns), list(df.columns)
-    if ours==theirs or len(set(ours))<len(ours) or len(set(theirs))<len(theirs) or set(ours)!=set(theirs): return df
-    return df[ours]
+def _check_order(valid_df, train_df, cols, what):
+    "Raise a ValueError if `cols` are other columns in `valid_df` than in `train_df`, by their names"
+    for a,b in zip(find_cols(train_df, cols, what), find_cols(valid_df, cols, what)):
+        ours, theirs = train_df.columns[a], valid_df.columns[b]
+        if ours!=theirs and ours in valid_df.columns:
+            raise ValueError(f'{what} column {a} is {ours!r} in the training table and {theirs!r} in the validation '
+                f'table: their columns stand in another order. Name the column instead, as in {what}_cols={ours!r}')
 
 def _test_col(test_df, train_df, col):
     "The name or position of the column of `test_df` that is column `col` of `train_df`; None if there is none"
@@ -243,7 +245,9 @@ def from_df(cls:TextDataBunch,
     processor = TextProcessor.of(processor, tokenizer=tokenizer, vocab=vocab, max_vocab=max_vocab, min_freq=min_freq,
         mark_fields=mark_fields, include_bos=include_bos, include_eos=include_eos, n_workers=n_workers, cache=cache)
     train = TextList.from_df(train_df, path, text_cols, processor)
-    valid = TextList.from_df(_ordered_like(valid_df, train_df), path, text_cols, processor)
+    valid = TextList.from_df(valid_df, path, text_cols, processor)
+    _check_order(valid_df, train_df, text_cols, 'text')
+    if not cls.is_lm: _check_order(valid_df, train_df, label_cols, 'label')
     src = ItemLists(path, train, valid)
     labels = dict(label_cls=label_cls, classes=classes, label_delim=label_delim)
     res = src.label_for_lm() if cls.is_lm else src.label_from_df(label_cols, **labels)
