@@ -7,7 +7,7 @@ Docs: https://textnb.github.io/textnb/01_text/index.html.md"""
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/01_text/index.ipynb #53b0145f
+# %% ../../nbs/01_text/index.ipynb #4e06cda1
 import inspect
 
 from .rules import *
@@ -15,13 +15,19 @@ from .tokenizers import *
 from .pipeline import *
 from .subwords import *
 from .vocab import *
+from .unknown import *
 from .store import *
 from .workers import *
 from .corpus import *
+from .decoding import *
+from .fields import *
+from .typed import *
 from .tables import *
+from .writing import *
 from .readers import *
 from .processor import *
 from .items import *
+from .draws import *
 from .labels import *
 from .labelled import *
 from .splits import *
