@@ -15,6 +15,7 @@ from .tokenizers import *
 from .pipeline import *
 from .subwords import *
 from .vocab import *
+from .unknown import *
 from .store import *
 from .workers import *
 from .corpus import *
