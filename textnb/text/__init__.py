@@ -23,6 +23,7 @@ from .tables import *
 from .readers import *
 from .processor import *
 from .items import *
+from .draws import *
 from .labels import *
 from .labelled import *
 from .splits import *

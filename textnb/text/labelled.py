@@ -79,7 +79,9 @@ class ItemLists:
         self.train = train
         self.valid = valid
         self.test = test
-    def __repr__(self): return f'{type(self).__name__}: {len(self.train)} train, {len(self.valid)} valid'
+    def __repr__(self):
+        sizes = [f'{len(part)} {name}' for name in ('train','valid','test') if (part := getattr(self, name)) is not None]
+        return f'{type(self).__name__}: {", ".join(sizes)}'
 
 # %% ../../nbs/01_text/14_labelled.ipynb #8338b9d7
 bunch_classes = {} # is it for a language model? -> the class of its data bunch; filled in `textnb.text.text_bunches`

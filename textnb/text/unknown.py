@@ -47,13 +47,14 @@ def unknown_words(
     return [o for o,_ in counts.most_common(n)]
 
 # %% ../../nbs/01_text/05a_unknown.ipynb #d8096feb
-_scripts = { # how the script is written, and the longest that words are on average
-    'Japanese': ('\u3040-\u30ff', 4),
-    'Chinese': ('\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff', 4),
-    'Thai': ('\u0e00-\u0e7f', 9),
-    'Lao': ('\u0e80-\u0eff', 9),
-    'Burmese': ('\u1000-\u109f', 9),
-    'Khmer': ('\u1780-\u17ff', 9)}
+# the characters of a script, and the longest that words written in it are on average
+_scripts = dict(
+    Japanese=('\u3040-\u30ff', 4),
+    Chinese=('\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff', 4),
+    Thai=('\u0e00-\u0e7f', 9),
+    Lao=('\u0e80-\u0eff', 9),
+    Burmese=('\u1000-\u109f', 9),
+    Khmer=('\u1780-\u17ff', 9))
 _chinese = _scripts['Chinese'][0]
 
 def _stretches(text, language):
@@ -76,7 +77,7 @@ def uncut_script(
     cure:str='processor=SPProcessor()', # how sub-words are asked for, written into the sentence
 )->str|None: # a sentence, or None where nothing is wrong
     "Say so if `texts` are in a language without spaces that `tokenizer` does not cut into words"
-    sample = [join_texts(o, include_bos=False) for o in texts[::max(1, len(texts)//100)]]
+    sample = [join_texts(o, include_bos=False)[:5000] for o in texts[::max(1, len(texts)//100)]]
     language = _main_script(' '.join(sample))
     if language is None: return None
     tokenizer = Tokenizer() if tokenizer is None else tokenizer
