@@ -17,8 +17,8 @@ import torch
 
 from .. import __version__
 from ..base import Config, default_device, defaults, load_archive
-from ..text import Tokenizer, Vocab, join_texts
-from .tables import *
+from ..text import SubwordTokenizer, Tokenizer, Vocab, join_texts, unknown_note
+from .reading import *
 from .terminal import *
 
 # %% ../../nbs/08_command/03_looking.ipynb #f257591c
@@ -44,8 +44,10 @@ def cmd_tokenize(
     args, # parsed arguments
 )->int: # exit code
     "Show texts as tokens, with figures"
-    texts = read_texts(args.source, args.text_col)
-    toks = Tokenizer(n_cpus=args.workers).process_all([join_texts([t]) for t in texts])
+    check_out(args.save_vocab, '--save-vocab', [args.source])
+    texts = take_texts(args.source, args)
+    tokenizer = SubwordTokenizer.train(texts) if args.subwords else None
+    toks = Tokenizer(tokenizer, n_cpus=args.workers).process_all([join_texts([t]) for t in texts])
     count = Counter(t for tokens in toks for t in tokens)
     vocab = Vocab.create(count, max_vocab=args.max_vocab, min_freq=args.min_freq)
     if args.save_vocab:

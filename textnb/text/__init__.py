@@ -7,7 +7,7 @@ Docs: https://textnb.github.io/textnb/01_text/index.html.md"""
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/01_text/index.ipynb #53b0145f
+# %% ../../nbs/01_text/index.ipynb #e1098bbd
 import inspect
 
 from .rules import *
@@ -19,6 +19,9 @@ from .unknown import *
 from .store import *
 from .workers import *
 from .corpus import *
+from .decoding import *
+from .fields import *
+from .typed import *
 from .tables import *
 from .readers import *
 from .processor import *

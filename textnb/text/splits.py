@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 
-from .processor import open_text
+from .decoding import open_text
 from .items import Items, positions, seeded_rng
 from .draws import draw_parts, split_words, text_groups
 from .labelled import ItemLists
