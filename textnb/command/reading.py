@@ -102,7 +102,7 @@ def _asked_column(df, asked, option):
 
 def _by_length(df, kind):
     "The position of texts or labels in a table of two columns without names; None in any other table"
-    if len(df.columns)!=2 or table_report(df).header is not False: return None
+    if len(df.columns)!=2 or df.attrs.get('table', {}).get('header') is not False: return None
     mean = [df.iloc[:1000,i].astype(str).str.len().mean() for i in (0,1)]
     longer = int(mean[1]>mean[0])
     return longer if kind=='text' else 1-longer
@@ -214,6 +214,7 @@ def take_texts(
     lines = source=='-' and args.input_format in (None,'txt')
     texts = [o for o in read_lines(args.encoding) if o.strip()] if lines else None
     path = Path(source)
+    if source!='-' and not path.exists(): raise CLIError(f'no such file or folder: {source}')
     plain = args.input_format=='txt' or path.is_dir() or path.suffix.lower()=='.txt' and args.input_format is None
     if texts is None and not plain: return take_rows(source, args).texts
     if texts is None: texts = read_texts(source)
