@@ -181,7 +181,7 @@ def fit_lm(
 )->tuple: # the learner and its `History`
     "Train a language model on `train`"
     set_seed(args.seed)
-    tables = [pd.DataFrame(dict(label=0, text=texts)) for texts in (train,valid)]
+    tables = [pd.DataFrame(dict(label=0, text=texts), dtype=object) for texts in (train,valid)]
     data = TextLMDataBunch.from_df(out, *tables, text_cols='text', label_cols='label', bs=args.bs or 32,
         bptt=args.bptt, seed=args.seed, **cutting(args))
     n_tokens = data.train_ds.store.n_tokens
@@ -307,7 +307,7 @@ def clas_data(
     encoder:dict=None, # of `read_encoder`: arguments for `from_df` instead of those of `cutting`
 ): # a `TextClasDataBunch`
     "Data for a classifier"
-    df = pd.DataFrame(dict(label=labels, text=texts))
+    df = pd.DataFrame(dict(label=labels, text=texts), dtype=object)
     train, held_out = (df[rows].reset_index(drop=True) for rows in (~valid, valid))
     bs = min(args.clas_bs or batch_size(len(train)), max(2, len(train)))
     data = TextClasDataBunch.from_df(out, train, held_out, text_cols='text', label_cols='label',

@@ -121,7 +121,7 @@ def _given_rows(args):
     if args.csv and args.text: raise CLIError('give texts or --csv FILE, not both')
     if args.csv: return take_rows(args.csv, args)
     texts = read_lines(args.encoding) if args.text==['-'] else list(args.text)
-    if texts: return Rows(pd.DataFrame(dict(text=texts)), texts, 'text')
+    if texts: return Rows(pd.DataFrame(dict(text=texts), dtype=object), texts, 'text')
     raise CLIError('no text: give one or more in quotes, --csv FILE, or - to read lines from standard input')
 
 def top_classes(
@@ -232,7 +232,7 @@ def _table_of(learn, rows, probs, args):
     classes = class_names_of(learn)
     if label_kind(learn)=='category' and len(classes)>few_classes:
         return ['text', *['class','p']*3], [[t, *top_classes(p, classes)] for t,p in zip(rows.texts, probs)]
-    columns, found = prediction_rows(learn, pd.DataFrame(dict(text=rows.texts)), probs, args.thresh)
+    columns, found = prediction_rows(learn, pd.DataFrame(dict(text=rows.texts), dtype=object), probs, args.thresh)
     if len(classes)>few_classes: return columns[:2], [row[:2] for row in found]
     return columns, found
 
