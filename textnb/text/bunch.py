@@ -19,7 +19,7 @@ from .rules import BOS, EOS
 from .store import TokenStore
 from .processor import TextProcessor
 from .labels import LabelItems
-from .labelled import LabelList, LabelLists, bunch_classes
+from .labelled import LabelList, LabelLists, bunch_classes, folder_labels, shared_texts
 from .texts import LMTextList, TextList, cut_tokens, show_rows
 from .stream import Loader, as_store
 
@@ -88,11 +88,26 @@ def classes(self:DataBunch): return self.train_ds.y.classes
 def c(self:DataBunch): return len(self.vocab) if self.is_lm else self.train_ds.y.c
 
 # %% ../../nbs/01_text/19_bunch.ipynb #89c404cd
+@patch(as_prop=True)
+def shared_texts(self:DataBunch)->dict: # for valid and test, if it is there: a number of texts
+    "How many texts of each set occur in the training set as well"
+    sets = dict(valid=self.valid_ds, test=self.test_ds)
+    known = self.__dict__.setdefault('_shared', {})
+    for name,ds in sets.items():
+        if ds is None or known.get(name, (None,))[0] is ds: continue
+        known[name] = ds,shared_texts(self.train_ds, ds)
+    return {name: known[name][1] for name,ds in sets.items() if ds is not None}
+
 @patch
 def __repr__(self:DataBunch):
     lines = [f'{type(self).__name__}{" (backwards)" if self.backwards else ""}']
+    shared = {} if self.is_lm else self.shared_texts
     for name,ds in (('Train',self.train_ds), ('Valid',self.valid_ds), ('Test',self.test_ds)):
-        if ds is not None: lines.append(f'{name}: {len(ds):,} texts, {ds.store.n_tokens:,} tokens')
+        if ds is None: continue
+        unknown = ', no labels' if ds.y.kind=='empty' else ''
+        both = shared.get(name.lower())
+        both = f', {both:,} of them in training as well' if both else ''
+        lines.append(f'{name}: {len(ds):,} texts{both}, {ds.store.n_tokens:,} tokens{unknown}')
     classes = self.classes or []
     shown = ', '.join(map(str, classes[:8]))
     if classes: lines.append(f'Classes: {shown}{", …" if len(classes)>8 else ""}')
@@ -202,7 +217,8 @@ def add_test_folder(self:DataBunch,
     label=None, # labels, or one label for all
 )->DataBunch: # itself
     "Add the text files of a folder to predict"
-    return self.add_test(TextList.from_folder(self.path/test_folder), label)
+    x = TextList.from_folder(self.path/test_folder)
+    return self.add_test(x, folder_labels(x.raw, self.train_ds.y) if label is None else label)
 
 # %% ../../nbs/01_text/19_bunch.ipynb #45a9d961
 def _as_python(o): return o.item() if isinstance(o, np.generic) else o

@@ -8,7 +8,6 @@ Docs: https://textnb.github.io/textnb/01_text/splits.html.md"""
 __all__ = ['ItemList', 'check_shares']
 
 # %% ../../nbs/01_text/15_splits.ipynb #2e57a386
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from fastcore.basics import patch
 
 from .decoding import open_text
 from .items import Items, positions, seeded_rng
-from .draws import draw_parts, split_words, text_groups
+from .draws import draw_parts, split_rows, text_groups
 from .labelled import ItemLists
 
 # %% ../../nbs/01_text/15_splits.ipynb #f9a37f17
@@ -177,10 +176,4 @@ def split_from_df(self:ItemList,
 )->ItemLists: # both, and the test set if there is one
     "Split by a column of the table; raises a ValueError for values that are no parts of a split"
     idx = self.table_cols(col, 'split', 'there is no column to split by')[0]
-    words = split_words(self.inner_df.iloc[:,idx].tolist(), col)
-    train,valid,test = (np.flatnonzero(words==part) for part in ('train','valid','test'))
-    if len(test) and not len(valid):
-        warnings.warn(f'column {col!r} marks {len(test)} rows for the test set and none for validation: those rows are '
-            'the validation set. For a test set as well, mark some of the others with valid')
-        valid,test = test,valid
-    return self.split_by_idxs(train, valid, test if len(test) else None)
+    return self.split_by_idxs(*split_rows(self.inner_df.iloc[:,idx].tolist(), col))
