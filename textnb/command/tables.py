@@ -8,50 +8,37 @@ Docs: https://textnb.github.io/textnb/08_command/tables.html.md"""
 __all__ = ['open_table', 'pick_col', 'pick_text_col', 'pick_label_col', 'check_col', 'get_texts', 'as_labels', 'get_labels',
            'read_texts', 'draw_valid', 'side']
 
-# %% ../../nbs/08_command/02_tables.ipynb #c81e4994
-import warnings
+# %% ../../nbs/08_command/02_tables.ipynb #d3107b21
 from pathlib import Path
 
 import numpy as np, pandas as pd
 
-from ..text import read_table as read_csv
+from ..text import (cell_texts, decode_text, file_ending, find_cols, open_text, read_table, read_unpacked,
+    strip_labels, text_files)
 from .terminal import *
 
-# %% ../../nbs/08_command/02_tables.ipynb #a533403d
-def _read_csv(path):
-    "Read the CSV or TSV file `path`; a line with too many fields is an error"
-    delimiter = '\t' if path.suffix=='.tsv' else ','
-    with warnings.catch_warnings():
-        warnings.simplefilter('error', pd.errors.ParserWarning)
-        return read_csv(path, delimiter, encoding='utf-8', index_col=False)
-
-# %% ../../nbs/08_command/02_tables.ipynb #7c29430f
-def _what_is_wrong(path, e):
-    "What the error `e` of a reader means for the table at `path`, and the cure"
-    if isinstance(e, pd.errors.EmptyDataError):
-        return f'{path} is empty: it needs a line of column names, then one line for each text'
-    if isinstance(e, (pd.errors.ParserError, pd.errors.ParserWarning)):
-        told = str(e).strip().removeprefix('Error tokenizing data. C error: ')
-        return f'{path} has a broken line: {told}. Put quotes around texts that hold commas or line breaks'
-    if isinstance(e, UnicodeDecodeError): return f'{path} is not UTF-8 text (byte {e.start}): save it as UTF-8 first'
-
+# %% ../../nbs/08_command/02_tables.ipynb #7c3294ce
 def open_table(
-    path, # a .csv, .tsv or .parquet file
-)->pd.DataFrame: # the table
+    path, # a table: .csv, .tsv, .jsonl, .json, .parquet or .xlsx
+    **options, # for the reader: `delimiter`, `encoding`, `header`, `quoting`, …
+)->pd.DataFrame: # the table; a table of text has strings only
     "Read the table at `path`; raises a CLIError if it cannot be used"
     path = Path(path)
     if not path.exists(): raise CLIError(f'no such file: {path}')
-    if path.is_dir(): raise CLIError(f'{path} is a folder; this command wants a table (.csv, .tsv or .parquet)')
-    try: df = pd.read_parquet(path) if path.suffix=='.parquet' else _read_csv(path)
-    except (ValueError, pd.errors.ParserWarning) as e:
-        told = _what_is_wrong(path, e.__cause__ or e)
-        if told is None: raise
-        raise CLIError(told) from e
+    if path.is_dir(): raise CLIError(f'{path} is a folder; this command wants a table (.csv, .tsv, .jsonl, .parquet)')
+    try: df = read_table(path, warn=False, **options)
+    except (ValueError, OSError) as e: raise CLIError(_said(path, e)) from e
     if not len(df): raise CLIError(f'{path} has column names but no rows')
     df.columns = [str(c) for c in df.columns]
     return df
 
-# %% ../../nbs/08_command/02_tables.ipynb #84d86561
+def _said(path, e):
+    "What the reader says about the file at `path`"
+    told = getattr(e, 'strerror', None) or str(e)
+    if told!=f'{path} is empty': return told
+    return f'{told}: it needs a line of column names, then one line for each text'
+
+# %% ../../nbs/08_command/02_tables.ipynb #d0fab5a7
 def pick_col(
     df, # the table
     name:str, # the column wanted, or None to look for one
@@ -60,13 +47,19 @@ def pick_col(
 )->str: # a column of `df`
     "The column of `df` called `name`, or the one with a usual name; raises a CLIError if there is none"
     cols = list(df.columns)
-    there = f"the columns are: {', '.join(cols)}"
-    if name in cols: return name
+    there = f"the columns are: {', '.join(map(_shown, cols))}"
+    wanted = [name] if name is not None else usual
+    for u in wanted:
+        found = [c for c in cols if c==name or (name is None and c.strip().lower()==u)]
+        found = found or [c for c in cols if c.strip()==u.strip()]
+        if len(found)==1: return found[0]
+        if found: raise CLIError(f'{len(found)} columns are called {found[0]!r} (option {option}): rename one of them')
     if name is not None: raise CLIError(f'no column {name!r} (option {option}); {there}')
-    for u in usual:
-        for c in cols:
-            if c.lower()==u: return c
     raise CLIError(f'which column? Say it with {option}; {there}')
+
+def _shown(name):
+    "The name of a column as it is, or in quotes if there are blanks at its ends"
+    return name if name==name.strip() and name else repr(name)
 
 # %% ../../nbs/08_command/02_tables.ipynb #40c51919
 def pick_text_col(
@@ -84,7 +77,7 @@ def pick_label_col(
     "The column of labels; raises a CLIError if there is none"
     return pick_col(df, name, ('label','target','class','category','sentiment'), '--label-col')
 
-# %% ../../nbs/08_command/02_tables.ipynb #df0a284a
+# %% ../../nbs/08_command/02_tables.ipynb #0b776b71
 def check_col(
     df, # the table
     col:str, # a column of `df`
@@ -94,19 +87,21 @@ def check_col(
     bad = np.flatnonzero(df[col].isna())
     if not len(bad): return
     what = what if len(bad)==1 else f'{what}s'
-    where = f'in column {col!r} (first in row {bad[0]+2})'
+    line_of_names = df.attrs.get('table', {}).get('header') is not False
+    where = f'in column {col!r} (first in row {bad[0]+1+line_of_names})'
     raise CLIError(f'{len(bad)} {what} missing {where}: fill or drop such rows first')
 
 def get_texts(
     df, # the table
     col:str=None, # its column of texts, or None to look for one
 )->list[str]: # the texts
-    "The texts in column `col` of `df`; raises a CLIError if one is missing"
+    "The texts in column `col` of `df`; raises a CLIError if one is missing, or is no text"
     col = pick_text_col(df, col)
     check_col(df, col, 'text')
-    return [str(t) for t in df[col]]
+    try: return [str(t) for t in cell_texts(df[col], col)]
+    except ValueError as e: raise CLIError(str(e)) from e
 
-# %% ../../nbs/08_command/02_tables.ipynb #36f30076
+# %% ../../nbs/08_command/02_tables.ipynb #64527478
 def as_labels(
     col, # a column of a table, without missing values
 )->list[str]: # the labels
@@ -116,7 +111,7 @@ def as_labels(
             cure = 'for regression use FloatList in Python'
             raise CLIError(f'column {col.name!r} holds numbers with fractions, not classes; {cure}')
         col = col.astype('int64')
-    return [str(o) for o in col]
+    return [str(o) for o in strip_labels(cell_texts(col, col.name), col.name)]
 
 def get_labels(
     df, # the table
@@ -129,24 +124,29 @@ def get_labels(
     if len(set(labels))>1: return labels
     raise CLIError(f'column {col!r} has only one class ({labels[0]!r}): a classifier needs at least two')
 
-# %% ../../nbs/08_command/02_tables.ipynb #2a5523aa
-def _read_plain(path):
-    "The texts of a folder of .txt files, or the lines of one such file"
-    if path.is_dir(): return [f.read_text(encoding='utf-8') for f in sorted(path.rglob('*.txt'))]
-    return [line for line in path.read_text(encoding='utf-8').split('\n') if line.strip()]
+# %% ../../nbs/08_command/02_tables.ipynb #cc87ce2a
+def _lines_of(path, encoding):
+    "The lines of a text file that are not blank"
+    text = decode_text(read_unpacked(path), encoding, path)
+    return [line for line in text.replace('\r\n', '\n').replace('\r', '\n').split('\n') if line.strip()]
 
 def read_texts(
     src, # a table, a .txt file with a text on each line, or a folder of .txt files
     col:str=None, # for a table: its column of texts
+    encoding:str=None, # of the text; None: found out, and UTF-8 for the files of a folder
+    **options, # for the reader of a table
 )->list[str]: # the texts
     "All texts of `src`; raises a CLIError if there is none"
     path = Path(src)
     if not path.exists(): raise CLIError(f'no such file or folder: {path}')
-    if path.is_file() and path.suffix!='.txt': return get_texts(open_table(path), col)
-    try: texts = _read_plain(path)
-    except UnicodeDecodeError as e: raise CLIError(f'a file of {path} is not UTF-8 text: {e}') from e
+    try:
+        if path.is_dir(): return [open_text(f, encoding or 'utf-8') for f in text_files(path)]
+        if file_ending(path)!='.txt': return get_texts(open_table(path, encoding=encoding, **options), col)
+        texts = _lines_of(path, encoding)
+    except FileNotFoundError as e: raise CLIError(f'{path} holds no text (.txt) files') from e
+    except (ValueError, OSError) as e: raise CLIError(_said(path, e)) from e
     if texts: return texts
-    raise CLIError(f"{path} holds no text{' (.txt) files' if path.is_dir() else ''}")
+    raise CLIError(f'{path} holds no text')
 
 # %% ../../nbs/08_command/02_tables.ipynb #893baa5a
 def draw_valid(

@@ -6,8 +6,8 @@ Docs: https://textnb.github.io/textnb/08_command/training.html.md"""
 
 # %% auto #0
 __all__ = ['batch_size', 'enough_epochs', 'note_steps', 'configs', 'trend', 'History', 'went_wrong', 'draw_unseen',
-           'count_shared', 'cutting', 'note_unknown', 'fit_lm', 'cmd_train_lm', 'fit_classifier', 'read_encoder',
-           'row_parts', 'check_classes', 'clas_data', 'NotMeasured', 'product_first', 'measure_part', 'cmd_train']
+           'count_shared', 'cutting', 'fit_lm', 'cmd_train_lm', 'fit_classifier', 'read_encoder', 'row_parts',
+           'check_classes', 'clas_data', 'NotMeasured', 'product_first', 'measure_part', 'cmd_train']
 
 # %% ../../nbs/08_command/05_training.ipynb #a611faeb
 import contextlib, json, math, sys
@@ -18,17 +18,17 @@ from pathlib import Path
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 
-from ..base import listed, load_archive, set_seed
-from ..learn import language_model_learner, text_classifier_learner
-from ..models import AWD_LSTM, awd_lstm_clas_config, awd_lstm_lm_config
-from ..models import awd_lstm_small_clas_config, awd_lstm_small_lm_config
-from ..text import SPProcessor, TextClasDataBunch, TextLMDataBunch, Vocab
-from ..text import split_words, text_groups, text_key, unknown_note
-from ..train import Perplexity, accuracy
-from .measuring import *
-from .reading import *
-from .tables import *
-from .terminal import *
+from textnb.base import listed, load_archive, set_seed
+from textnb.learn import language_model_learner, text_classifier_learner
+from textnb.models import AWD_LSTM, awd_lstm_clas_config, awd_lstm_lm_config
+from textnb.models import awd_lstm_small_clas_config, awd_lstm_small_lm_config
+from textnb.text import SPProcessor, TextClasDataBunch, TextLMDataBunch, Vocab
+from textnb.text import split_words, text_groups, text_key,
+from textnb.train import Perplexity, accuracy
+from textnb.command.measuring import *
+from textnb.command.reading import *
+from textnb.command.tables import *
+from textnb.command.terminal import *
 
 # %% ../../nbs/08_command/05_training.ipynb #9e51d13e
 def batch_size(
@@ -161,16 +161,8 @@ def cutting(
     args, # parsed arguments: subwords, max_vocab, min_freq
 )->dict: # arguments for `from_df`
     "How texts become tokens"
-    if getattr(args, 'subwords', False): return dict(processor=SPProcessor(max_vocab_sz=args.max_vocab))
+    if getattr(args, 'subwords', False): return dict(processor=SPProcessor(max_vocab_sz=args.max_vocab, tmp_dir=None))
     return dict(max_vocab=args.max_vocab, min_freq=args.min_freq)
-
-def note_unknown(
-    data, # a bunch of data
-    texts:list[str], # its training texts
-):
-    "Say so if the vocabulary knows little of `texts`, or if they could not be cut into words"
-    told = unknown_note(texts, data.tokenizer, data.vocab, cure='--subwords')
-    if told: note(f'note: {told}')
 
 # %% ../../nbs/08_command/05_training.ipynb #ea7c1b5a
 def fit_lm(
@@ -182,12 +174,12 @@ def fit_lm(
     "Train a language model on `train`"
     set_seed(args.seed)
     tables = [pd.DataFrame(dict(label=0, text=texts), dtype=object) for texts in (train,valid)]
-    data = TextLMDataBunch.from_df(out, *tables, text_cols='text', label_cols='label', bs=args.bs or 32,
-        bptt=args.bptt, seed=args.seed, **cutting(args))
+    with warnings_as_notes():
+        data = TextLMDataBunch.from_df(out, *tables, text_cols='text', label_cols='label', bs=args.bs or 32,
+            bptt=args.bptt, seed=args.seed, **cutting(args))
     n_tokens = data.train_ds.store.n_tokens
     if not args.bs: data.batch_size = batch_size(n_tokens//args.bptt, 32)
     note(f'language model: {len(train):,} texts, {n_tokens:,} tokens, vocabulary {len(data.vocab):,}')
-    note_unknown(data, train)
     learn = language_model_learner(data, AWD_LSTM, config=configs(args.config)[0], drop_mult=args.drop_mult,
         pretrained=False, metrics=[accuracy, Perplexity()])
     if args.bf16: learn.to_bf16()
@@ -282,20 +274,13 @@ def check_classes(
     valid:list[str], # labels to measure on
     col:str, # where they come from, for the message
 ):
-    "Say what is odd about the classes; raises a CLIError if they cannot be learned"
-    count = Counter(train)
-    if len(count)<2:
+    "Raise a CLIError if these classes cannot be learned, or nothing is left to measure on"
+    classes = sorted(set(train))
+    if len(classes)<2:
         raise CLIError('fewer than two classes are left for training: give more texts, or a smaller --valid-pct')
-    single = sorted(o for o,n in count.items() if n==1)
-    if not valid:
-        told = f'no class of column {col!r} has two different texts: nothing is left to measure on'
-        raise CLIError(f'{told}. Are these labels ({listed(sorted(count), 5)})? --label-col names another column')
-    if len(train)<len(count)*2:
-        note(f'note: {len(train):,} texts for {len(count):,} classes are too few to learn much from')
-    elif single: note(f'note: of {len(single):,} of the {len(count):,} classes there is one text only, '
-        f'which is trained on: {listed(single, 5)}')
-    new = sorted(set(valid)-set(count))
-    if new: note(f'note: {len(new):,} of the classes are only among the texts to measure on: {listed(new, 5)}')
+    if valid: return
+    told = f'no class of column {col!r} has two different texts: nothing is left to measure on'
+    raise CLIError(f'{told}. Are these labels ({listed(classes, 5)})? --label-col names another column')
 
 # %% ../../nbs/08_command/05_training.ipynb #3ce4634a
 def clas_data(
@@ -310,10 +295,9 @@ def clas_data(
     df = pd.DataFrame(dict(label=labels, text=texts), dtype=object)
     train, held_out = (df[rows].reset_index(drop=True) for rows in (~valid, valid))
     bs = min(args.clas_bs or batch_size(len(train)), max(2, len(train)))
-    data = TextClasDataBunch.from_df(out, train, held_out, text_cols='text', label_cols='label',
-        classes=sorted(set(labels)), bs=bs, seed=args.seed, **(encoder or cutting(args)))
-    note_unknown(data, train.text.tolist())
-    return data
+    with warnings_as_notes():
+        return TextClasDataBunch.from_df(out, train, held_out, text_cols='text', label_cols='label',
+            classes=sorted(set(labels)), bs=bs, seed=args.seed, **(encoder or cutting(args)))
 
 # %% ../../nbs/08_command/05_training.ipynb #fd9200a0
 class NotMeasured(CLIError):
@@ -361,8 +345,8 @@ def _show_figures(res, classes):
     "Say what `res` means, for people"
     put(show_scores(res, classes))
     if 'test' in res: put(f'\nof the test part:\n{show_scores(res["test"], classes)}')
-    for name,o in dict(validation=res, test=res.get('test')).items():
-        if o and o['shared']: note(f'note: {o["shared"]:,} of the {o["n"]:,} {name} texts were also learned from')
+    test = res.get('test')
+    if test and test['shared']: note(f'note: {test["shared"]:,} of the {test["n"]:,} test texts were also learned from')
     told = nothing_learned(res)
     if told: note(f'note: {told}')
 

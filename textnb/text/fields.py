@@ -77,7 +77,7 @@ def _raw_rows(lines, dialect):
     reader = csv.reader(source, delimiter=dialect.delimiter, quoting=quoting)
     while rows := _some_rows(reader): yield from map(_as_written, rows) if source.used else rows
 
-# %% ../../nbs/01_text/08b_fields.ipynb #36276361
+# %% ../../nbs/01_text/08b_fields.ipynb #8145991b
 class Skipped:
     "What was left out, counted"
     def __init__(self):
@@ -92,16 +92,16 @@ def _wrong_count(name, line, row, n, dialect):
     "The error for a `row` that has not `n` fields"
     fields = 'field' if len(row)==1 else 'fields'
     delimiter = repr(dialect.delimiter)
-    return ValueError(f'{name} is broken at line {line}: it has {len(row)} {fields} where {n} are expected '
+    return ValueError(f'{name} is broken: at line {line}: it has {len(row)} {fields} where {n} are expected '
         f'(delimiter {delimiter}). Put quotes around a text with {delimiter} in it, name another delimiter, '
-        "read quotes as letters (quoting=False), or skip such lines (on_bad_lines='skip')")
+        "read quotes as letters (quoting=False), skip such lines (on_bad_lines='skip'), or fill up short ones ('pad')")
 
-# %% ../../nbs/01_text/08b_fields.ipynb #ce562b8e
+# %% ../../nbs/01_text/08b_fields.ipynb #819f5c26
 def read_rows(
     lines, # an iterator over the lines of a table
     dialect:Dialect, # how they are written
     name='the table', # where they came from, for errors
-    skip_broken:bool=False, # leave out rows with too many or too few fields, rather than stop?
+    on_bad_lines:str='error', # 'skip' leaves out rows with too many or too few fields, 'pad' fills up short ones
     skipped:Skipped|None=None, # where to count what is left out
 ): # yields lists of strings, all of one length
     "The rows in `lines`; raises a ValueError that says which line is broken"
@@ -116,7 +116,8 @@ def read_rows(
         if n is None and row: n = len(row)
         if not row: skipped.blank += 1
         elif len(row)==n: yield row
-        elif skip_broken: skipped.broken.append((line,len(row)))
+        elif on_bad_lines=='pad' and len(row)<n: yield row+['']*(n-len(row))
+        elif on_bad_lines=='skip': skipped.broken.append((line,len(row)))
         else: raise _wrong_count(name, line, row, n, dialect)
         line += _height(row)
 

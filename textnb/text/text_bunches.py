@@ -24,7 +24,8 @@ from .draws import draw_parts, split_rows, text_groups
 from .labels import MultiCategoryList
 from .labelled import ItemLists, LabelList, bunch_classes
 from .splits import check_shares
-from .texts import LMTextList, TextList, text_extensions
+from .readers import text_extensions
+from .texts import LMTextList, TextList
 from .stream import LMLoader, as_store
 from .batches import DocLoader, balanced_weights
 from .bunch import DataBunch
