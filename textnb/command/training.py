@@ -18,17 +18,17 @@ from pathlib import Path
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 
-from textnb.base import listed, load_archive, set_seed
-from textnb.learn import language_model_learner, text_classifier_learner
-from textnb.models import AWD_LSTM, awd_lstm_clas_config, awd_lstm_lm_config
-from textnb.models import awd_lstm_small_clas_config, awd_lstm_small_lm_config
-from textnb.text import SPProcessor, TextClasDataBunch, TextLMDataBunch, Vocab
-from textnb.text import split_words, text_groups, text_key,
-from textnb.train import Perplexity, accuracy
-from textnb.command.measuring import *
-from textnb.command.reading import *
-from textnb.command.tables import *
-from textnb.command.terminal import *
+from ..base import listed, load_archive, set_seed
+from ..learn import language_model_learner, text_classifier_learner
+from ..models import AWD_LSTM, awd_lstm_clas_config, awd_lstm_lm_config
+from ..models import awd_lstm_small_clas_config, awd_lstm_small_lm_config
+from ..text import SPProcessor, TextClasDataBunch, TextLMDataBunch, Vocab
+from ..text import split_words, text_groups, text_key
+from ..train import Perplexity, accuracy
+from .measuring import *
+from .reading import *
+from .tables import *
+from .terminal import *
 
 # %% ../../nbs/08_command/05_training.ipynb #9e51d13e
 def batch_size(
