@@ -12,7 +12,7 @@ from importlib import import_module
 
 # %% ../../nbs/08_command/index.ipynb #fdaf9e35
 _names = dict(
-    terminal='CLIError clean format_rows note put text_table',
+    terminal='CLIError DataText clean format_rows note note_warnings put shown text_table',
     tables='check_col draw_valid get_labels get_texts pick_col pick_label_col pick_text_col open_table read_texts',
     looking='archive_info installed token_stats versions',
     measuring='measure scores show_scores',

@@ -151,7 +151,7 @@ def explanation_lines(
     told = '' if o['label']==o['pred'] else f" (predicted: {o['pred']})"
     views = {'for and against':o['signed'], 'intrinsic attention':o['attention']}
     lines = [f'{k:<20}{shade_ansi(o["tokens"], v, color=color)}' for k,v in views.items()]
-    return [f"{o['label']} {o['prob']:.1%}{told}", *lines]
+    return [shown(f"{o['label']} {o['prob']:.1%}{told}"), *lines]
 
 # %% ../../nbs/08_command/07_using.ipynb #80eed3db
 def cmd_explain(
@@ -164,7 +164,7 @@ def cmd_explain(
         raise CLIError(f'{args.model} is an ensemble of {len(learn.learners)} classifiers: {cure}')
     o = explain_text(learn, args.text, args.class_name)
     if args.json: put(json.dumps(o, ensure_ascii=False))
-    else: put('\n'.join(explanation_lines(o, _colours(args.color))))
+    else: put('\n'.join(explanation_lines(o, _colours(args.color))), coloured=True)
     if args.html:
         with atomic_write(args.html, 'w') as f: f.write(explain_page([o]))
         note(f'page written to {args.html}')
