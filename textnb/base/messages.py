@@ -11,6 +11,8 @@ __all__ = ['nearest', 'did_you_mean', 'listed', 'kind_of', 'check_text', 'check_
 import difflib, math, operator
 from numbers import Real
 
+from .control_characters import *
+
 # %% ../../nbs/09_base/08_messages.ipynb #30fa3afc
 def nearest(
     word, # what was asked for; its `str` is used
@@ -38,7 +40,7 @@ def listed(
     width:int=60, # characters of one
 )->str: # 'a, b, c and 7 more'
     "The first of `names`, and how many there are besides"
-    names = [str(o) for o in names]
+    names = [readable(o) for o in names]
     shown = [o if len(o)<=width else o[:width]+'…' for o in names[:most]]
     rest = len(names)-most
     return ', '.join(shown)+(f' and {rest:,} more' if rest>0 else '')

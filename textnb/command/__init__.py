@@ -12,7 +12,7 @@ from importlib import import_module
 
 # %% ../../nbs/08_command/index.ipynb #fdaf9e35
 _names = dict(
-    terminal='CLIError WrongCall check_out clean format_rows note put text_table',
+    terminal='CLIError DataText WrongCall check_out clean format_rows note note_warnings put shown text_table',
     reading='Rows as_numbers as_options column_at open_source read_lines reader_options take_classes take_rows take_texts',
     tables='check_col draw_valid get_labels get_texts pick_col pick_label_col pick_text_col open_table read_texts',
     looking='archive_info installed token_stats versions',

@@ -309,9 +309,13 @@ exit codes: 0 success, 1 error (nothing is written), 2 wrong call,
 _commands = [_add_demo, _add_tokenize, _add_train_lm, _add_train, _add_evaluate, _add_predict, _add_explain]
 _commands += [_add_panel, _add_info]
 
+class _Parser(argparse.ArgumentParser):
+    "A parser whose errors pass the filter of the terminal"
+    def error(self, message): super().error(shown(message))
+
 def build_parser()->argparse.ArgumentParser: # with one sub-parser for each command
     "The parser of the command line"
-    p = argparse.ArgumentParser(prog='textnb', epilog=_tour, formatter_class=argparse.RawDescriptionHelpFormatter,
+    p = _Parser(prog='textnb', epilog=_tour, formatter_class=argparse.RawDescriptionHelpFormatter,
         description='Train, use and explain text classifiers and language models.')
     p.add_argument('--version', action='store_true', help='print the version and end')
     sub = p.add_subparsers(title='commands', metavar='COMMAND')
@@ -323,7 +327,7 @@ _known = (CLIError, ValueError, OSError, TypeError, RuntimeError, ImportError, L
 
 def _report_error(e, debug):
     "Say what went wrong, in one line unless `debug`; the exit code"
-    if debug: traceback.print_exc()
+    if debug: note(traceback.format_exc())
     told = ' '.join(str(e).split()) or type(e).__name__
     if not isinstance(e, _known) or isinstance(e, KeyError): told = f'{type(e).__name__}: {told} (--debug shows where)'
     note(f'textnb: error: {told}')
@@ -350,6 +354,7 @@ def _settle():
     from textnb.base import keep_memory
     keep_memory()
     sys.stderr = _Notes(sys.stderr)
+    note_warnings()
     if not sys.stderr.isatty(): os.environ.setdefault('TEXTNB_PROGRESS', '0')
 
 def _run_command(args, own_process):

@@ -372,6 +372,6 @@ def cmd_train(
     learn.export(out.name)
     with product_first(out):
         res = _figures(learn, texts, labels, parts)
-        if args.json: put(json.dumps(res, ensure_ascii=False, allow_nan=False))
+        if args.json: put(DataText(json.dumps(res, ensure_ascii=False, allow_nan=False)))
         else: _show_figures(res, learn.data.classes)
     return 0

@@ -110,7 +110,8 @@ def cmd_evaluate(
     learn = open_model(args.model)
     rows = take_rows(args.source, args, labels=True, empty_labels=label_kind(learn)=='multi')
     res = _measures[label_kind(learn)](learn, rows, args)
-    put(json.dumps(res, ensure_ascii=False, allow_nan=False) if args.json else show_scores(res, class_names_of(learn)))
+    figures = DataText(json.dumps(res, ensure_ascii=False, allow_nan=False))
+    put(figures if args.json else show_scores(res, class_names_of(learn)))
     told = nothing_learned(res)
     if told: note(f'note: {told}')
     return 0
@@ -213,7 +214,7 @@ def write_rows(
     pack = _packers.get(Path(out).suffix.lower().lstrip('.'), bytes)
     with atomic_write(out) as f:
         if fmt=='parquet': pd.DataFrame(rows, columns=columns).to_parquet(f)
-        else: f.write(pack((rows_as_text(columns, rows, fmt, None)+'\n').encode('utf-8')))
+        else: f.write(pack((clean(rows_as_text(columns, rows, fmt, None))+'\n').encode('utf-8')))
 
 def rows_as_text(
     columns:list, # names
@@ -223,8 +224,8 @@ def rows_as_text(
 )->str: # ready to print or to write
     "`rows` in the format `fmt`"
     if fmt=='parquet': raise WrongCall('--format parquet is for a file: name it with --out')
-    if fmt in ('json','jsonl'): return clean(format_rows(columns, rows, fmt))
-    return clean(format_rows(columns, _for_cells(rows), fmt, width or sys.maxsize))
+    if fmt not in ('json','jsonl'): rows = _for_cells(rows)
+    return format_rows(columns, rows, fmt, width or sys.maxsize)
 
 # %% ../../nbs/08_command/07_using.ipynb #2103d397
 def _table_of(learn, rows, probs, args):
@@ -296,7 +297,7 @@ def explanation_lines(
     views = {'for and against':o['signed'], 'intrinsic attention':o['attention']}
     lines = [f'{k:<20}{shade_ansi(o["tokens"], v, color=color)}' for k,v in views.items()]
     share = '' if o['prob'] is None else f' {o["prob"]:.1%}'
-    return [f"{o['label']}{share}{told}", *lines]
+    return [shown(f"{o['label']}{share}{told}"), *lines]
 
 # %% ../../nbs/08_command/07_using.ipynb #80eed3db
 def cmd_explain(
@@ -310,8 +311,8 @@ def cmd_explain(
         cure = 'explain one of them, from its own file'
         raise CLIError(f'{args.model} is an ensemble of {len(learn.learners)} classifiers: {cure}')
     o = explain_text(learn, text, args.class_name, args.thresh)
-    if args.json: put(json.dumps(o, ensure_ascii=False))
-    else: put('\n'.join(explanation_lines(o, _colours(args.color))))
+    if args.json: put(DataText(json.dumps(o, ensure_ascii=False)))
+    else: put('\n'.join(explanation_lines(o, _colours(args.color))), coloured=True)
     if args.html:
         with atomic_write(args.html, 'w') as f: f.write(explain_page([o]))
         note(f'page written to {args.html}')
