@@ -44,13 +44,17 @@ def reader_options(
     return dict(delimiter=args.delimiter, encoding=args.encoding, header=header, quoting=args.quotes, on_bad_lines=bad)
 
 @contextmanager
-def warnings_as_notes():
+def warnings_as_notes(
+    args=None, # parsed arguments: with `subwords` they are not proposed
+):
     "A block in which what the library warns of is said as the command says it"
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter('always')
         yield
     for o in found:
-        if issubclass(o.category, UserWarning): note(f'note: {as_options(o.message)}')
+        told = as_options(o.message)
+        done = getattr(args, 'subwords', False) and '--subwords' in told
+        if issubclass(o.category, UserWarning) and not done: note(f'note: {told}')
 
 # %% ../../nbs/08_command/02a_reading.ipynb #7ac10a7b
 @contextmanager
@@ -93,7 +97,8 @@ def open_source(
             with _as_file(source, args.input_format or 'csv') as path: df = read_table(path, **options)
     except ValueError as e: raise CLIError(as_options(e)) from e
     if not len(df): raise CLIError(f'{source} has column names but no rows')
-    note(as_options(table_report(df)))
+    said = as_options(table_report(df))
+    note(said.replace('standard input.', 'standard input, ', 1) if source=='-' else said)
     return df
 
 # %% ../../nbs/08_command/02a_reading.ipynb #45db06c1

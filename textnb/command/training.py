@@ -22,9 +22,9 @@ from ..base import listed, load_archive, set_seed
 from ..learn import language_model_learner, text_classifier_learner
 from ..models import AWD_LSTM, awd_lstm_clas_config, awd_lstm_lm_config
 from ..models import awd_lstm_small_clas_config, awd_lstm_small_lm_config
-from ..text import SPProcessor, TextClasDataBunch, TextLMDataBunch, Vocab
+from ..text import SPProcessor, TextClasDataBunch, TextLMDataBunch, Tokenizer, Vocab
 from ..text import split_words, text_groups, text_key
-from ..train import Perplexity, accuracy
+from ..train import Perplexity, TerminateOnNaN, accuracy
 from .measuring import *
 from .reading import *
 from .tables import *
@@ -127,12 +127,13 @@ def fit(self:History,
 ):
     "Fit `learn` by one cycle and keep the record; raises a CLIError if the training went wrong"
     note(f'-- {stage}')
-    with contextlib.redirect_stdout(sys.stderr): learn.fit_one_cycle(epochs, lr, moms=(.8,.7))
+    stop = [TerminateOnNaN()]
+    with contextlib.redirect_stdout(sys.stderr): learn.fit_one_cycle(epochs, lr, moms=(.8,.7), callbacks=stop)
     self.add(learn, stage)
-    loss = self.valid[-1][1] if self.valid else None
-    if not went_wrong(learn, loss): return
+    stopped = len(learn.recorder.rows)<epochs
+    if not stopped and not went_wrong(learn, self.valid[-1][1]): return
     rate = lr.stop if isinstance(lr, slice) else lr
-    told = f'the training diverged: its loss is {loss} in epoch {self.n} with a learning rate of {rate:g}'
+    told = f'the training diverged: its loss grew without bound, to NaN in the end, with a learning rate of {rate:g}'
     raise CLIError(f'{told}. No model was written; take a smaller one (--lr)')
 
 # %% ../../nbs/08_command/05_training.ipynb #ce94cd0c
@@ -174,7 +175,7 @@ def fit_lm(
     "Train a language model on `train`"
     set_seed(args.seed)
     tables = [pd.DataFrame(dict(label=0, text=texts), dtype=object) for texts in (train,valid)]
-    with warnings_as_notes():
+    with warnings_as_notes(args):
         data = TextLMDataBunch.from_df(out, *tables, text_cols='text', label_cols='label', bs=args.bs or 32,
             bptt=args.bptt, seed=args.seed, **cutting(args))
     n_tokens = data.train_ds.store.n_tokens
@@ -248,7 +249,9 @@ def read_encoder(
         cure = '`textnb train-lm` writes one as encoder.tnb'
         raise CLIError(f"{path} holds a {meta.get('kind')}, not an encoder; {cure}")
     config = meta['spec']['args'].get('config') or {}
-    return Vocab(meta['vocab']), {k:config[k] for k in ('emb_sz','n_hid','n_layers') if k in config}
+    state = meta.get('tokenizer')
+    vocab = Vocab(meta['vocab'], None if state is None else Tokenizer.from_state(state))
+    return vocab, {k:config[k] for k in ('emb_sz','n_hid','n_layers') if k in config}
 
 # %% ../../nbs/08_command/05_training.ipynb #9b7efd8d
 def row_parts(
@@ -295,7 +298,7 @@ def clas_data(
     df = pd.DataFrame(dict(label=labels, text=texts), dtype=object)
     train, held_out = (df[rows].reset_index(drop=True) for rows in (~valid, valid))
     bs = min(args.clas_bs or batch_size(len(train)), max(2, len(train)))
-    with warnings_as_notes():
+    with warnings_as_notes(args):
         return TextClasDataBunch.from_df(out, train, held_out, text_cols='text', label_cols='label',
             classes=sorted(set(labels)), bs=bs, seed=args.seed, **(encoder or cutting(args)))
 
@@ -341,11 +344,12 @@ def _figures(learn, texts, labels, parts):
     if 'test' in parts: res['test'] = measure_part(learn, *of('test'), train)
     return res
 
-def _show_figures(res, classes):
-    "Say what `res` means, for people"
-    put(show_scores(res, classes))
-    if 'test' in res: put(f'\nof the test part:\n{show_scores(res["test"], classes)}')
+def _say_figures(res, classes, as_json):
+    "Print `res`, and say what deserves a sentence"
+    if as_json: put(DataText(json.dumps(res, ensure_ascii=False, allow_nan=False)))
+    else: put(show_scores(res, classes))
     test = res.get('test')
+    if test and not as_json: put(f'\nof the test part:\n{show_scores(test, classes)}')
     if test and test['shared']: note(f'note: {test["shared"]:,} of the {test["n"]:,} test texts were also learned from')
     told = nothing_learned(res)
     if told: note(f'note: {told}')
@@ -356,6 +360,7 @@ def cmd_train(
 )->int: # exit code
     "Train a classifier from a table and export it"
     check_out(args.out, inputs=[args.source, args.encoder])
+    if args.encoder and args.subwords: raise WrongCall('--subwords: an encoder brings its own tokens; leave one of the two out')
     rows = take_classes(args.source, args)
     texts, labels = rows.texts, rows.labels
     vocab, sizes = read_encoder(args.encoder) if args.encoder else (None, {})
@@ -371,7 +376,5 @@ def cmd_train(
     learn, _ = fit_classifier(data, args, args.encoder, sizes)
     learn.export(out.name)
     with product_first(out):
-        res = _figures(learn, texts, labels, parts)
-        if args.json: put(DataText(json.dumps(res, ensure_ascii=False, allow_nan=False)))
-        else: _show_figures(res, learn.data.classes)
+        _say_figures(_figures(learn, texts, labels, parts), learn.data.classes, args.json)
     return 0

@@ -174,12 +174,17 @@ def prediction_rows(
     thresh:float=.5, # as for `decisions`
 )->tuple: # columns, and a row for each text
     "The rows of `df`, and beside them what `learn` says"
-    kept = list(df.columns)
-    names = ['prediction', *class_names_of(learn)]
-    columns = kept+_unused(names, kept)
-    shares = [[round(float(o), 6) for o in p] if len(names)>1 else [] for p in probs]
-    found = zip(df.itertuples(index=False, name=None), decisions(learn, probs, thresh), shares)
-    return columns, [[*map(_plain, row), o, *share] for row,o,share in found]
+    kept = [str(c) for c in df.columns]
+    rows = [list(map(_plain, row)) for row in df.itertuples(index=False, name=None)]
+    found = decisions(learn, probs, thresh)
+    if label_kind(learn)!='float':
+        names = ['prediction', *class_names_of(learn)]
+        found = [[o, *(round(float(x), 6) for x in p)] for o,p in zip(found, probs)]
+    elif learn.data.c>1: names = [f'prediction {i}' for i in range(1, learn.data.c+1)]
+    else:
+        names = ['prediction']
+        found = [[o] for o in found]
+    return kept+_unused(names, kept), [row+o for row,o in zip(rows, found)]
 
 # %% ../../nbs/08_command/07_using.ipynb #ce12ac62
 _formats = dict(csv='csv', tsv='tsv', tab='tsv', json='json', jsonl='jsonl', ndjson='jsonl', parquet='parquet',
@@ -241,9 +246,9 @@ def cmd_predict(
     args, # parsed arguments
 )->int: # exit code
     "Predict the labels of texts"
-    fmt = out_format(args.format, args.out)
     to_file = args.out not in (None,'-')
     if to_file: check_out(args.out, inputs=[args.csv, args.model])
+    fmt = out_format(args.format, args.out)
     rows = _given_rows(args)
     learn = open_model(args.model)
     probs = predict_all(learn, rows.texts)

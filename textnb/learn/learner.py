@@ -148,6 +148,11 @@ def text_classifier_learner(
     return _pretrain(learn, meta, pretrained, pretrained_fnames)
 
 # %% ../../nbs/04_learn/03_learner.ipynb #579d4f64
+def _tokenizer_state(tokenizer):
+    "What makes the same tokenizer elsewhere; None if it has rules of its user's that are not registered"
+    try: return tokenizer.state()
+    except ValueError: return None
+
 @patch
 def save_encoder(self:RNNLearner,
     name:str, # file name; `.tnb` is added
@@ -157,7 +162,7 @@ def save_encoder(self:RNNLearner,
     if path.suffix!='.tnb': path = path.with_name(path.name+'.tnb')
     path.parent.mkdir(parents=True, exist_ok=True)
     meta = dict(kind='encoder', textnb=__version__, vocab=list(self.data.vocab.itos), spec=self.spec,
-        backwards=bool(self.data.backwards))
+        backwards=bool(self.data.backwards), tokenizer=_tokenizer_state(self.data.tokenizer))
     save_archive(path, tensors=encoder_of(self.model).state_dict(), meta=meta)
     return path
 
