@@ -198,8 +198,8 @@ def nothing_learned(
     "What to say of a model that is no better than one that does not read"
     cure = 'More epochs (--epochs), smaller batches (--clas-bs) or more texts may help.'
     if 'majority' in res and res['accuracy']<=res['majority']:
-        always = f'always saying the most frequent class is right about {res["majority"]:.1%} of these texts'
-        return f'The model is right about {res["accuracy"]:.1%}, and {always}: it has learned nothing that helps. {cure}'
+        always = f'always saying the most frequent class is right about {100*res["majority"]:.3g}% of these texts'
+        return f'The model is right about {100*res["accuracy"]:.3g}%, and {always}: it has learned nothing that helps. {cure}'
     if res.get('r2') is not None and res['r2']<=0:
         return f'The model is no better than always saying the mean: it has learned nothing that helps. {cure}'
     return ''
