@@ -224,7 +224,7 @@ def test_many_classes_need_no_matrix():
         p = rng.random((50, 8000), dtype=np.float32)
         g.add(p/p.sum(1, keepdims=True), rng.integers(0, 8000, 50))
     names = [f'class {i}' for i in range(8000)]
-    res = class_scores(g, names)
+    res = class_figures(g, names)
     assert res['confusion'] is None and len(res['most_confused'])==10 and len(json.dumps(res))<2000
     assert res['n']==200 and 'most often mistaken' in show_scores(res, names)
     assert sum(o.nbytes for o in vars(g).values())==200*4*8

@@ -13,10 +13,12 @@ from importlib import import_module
 # %% ../../nbs/08_command/index.ipynb #fdaf9e35
 _names = dict(
     terminal='CLIError DataText WrongCall check_out clean format_rows note note_warnings put shown text_table',
-    reading='Rows as_numbers as_options column_at open_source read_lines reader_options take_classes take_rows take_texts',
+    reading='''Rows as_numbers column_at command_words open_source read_lines reader_options take_classes take_rows
+        take_texts warnings_as_notes''',
     tables='check_col draw_valid get_labels get_texts pick_col pick_label_col pick_text_col open_table read_texts',
     looking='archive_info installed token_stats versions',
-    measuring='Guesses class_scores guess_texts label_scores measure nothing_learned number_scores scores show_scores',
+    measuring='''Guesses class_figures guess_texts label_figures measure nothing_learned number_figures scores
+        show_scores''',
     training='History batch_size clas_data configs enough_epochs fit_classifier fit_lm read_encoder trend',
     shaded_texts='explain_page page relative shade_ansi shade_tokens text_with_verdict',
     using='decisions explain_text label_kind open_model predict_all top_classes write_rows',

@@ -59,6 +59,7 @@ def _encoding(s):
     try: return codecs.lookup(s).name
     except LookupError as e: raise argparse.ArgumentTypeError(f'{e}; such as utf-8, latin-1, cp1252, utf-16') from e
 
+# %% ../../nbs/08_command/12_parser.ipynb #67cf6915
 def _table(p, label=False):
     "Options that say how a table is read"
     g = p.add_argument_group('the table', 'what is not said is found out, and what was found is said on standard error')
@@ -74,8 +75,9 @@ def _table(p, label=False):
     g.add_argument('--skip-bad-lines', action='store_true', help='leave out lines with too many or too few fields')
     g.add_argument('--skip-missing', action='store_true', help='leave out rows without a text or without a label')
     g.add_argument('--input-format', choices=input_formats, metavar='NAME',
-        help='csv, tsv, jsonl, json, parquet, xlsx or txt (default: by the ending of the name; csv from standard input)')
+        help=f'{", ".join(input_formats)} (default: by the ending of the name; csv from standard input)')
 
+# %% ../../nbs/08_command/12_parser.ipynb #0d5227fa
 def _subwords(p):
     "The option of sub-words"
     p.add_argument('--subwords', action='store_true',
@@ -122,6 +124,7 @@ def _clas_training(g):
     g.add_argument('--lr', type=float, default=5e-3, metavar='X',
         help='learning rate of the classifier\'s head; lower layers learn more slowly (default %(default)s)')
 
+# %% ../../nbs/08_command/12_parser.ipynb #31b7cbb7
 def _epochs(p, usual, *names, of='times through the texts'):
     "The option that says how often all texts are gone through"
     p.set_defaults(usual_epochs=usual)
@@ -214,7 +217,7 @@ def _add_predict(sub):
         'cat lines.txt | textnb predict model.tnb - --format jsonl')
     _model(p)
     p.add_argument('text', nargs='*', help='texts, each in quotes; - reads one from each line of standard input')
-    p.add_argument('--csv', metavar='FILE', help='a table whose texts to predict, of any kind that `textnb train` reads')
+    p.add_argument('--csv', metavar='FILE', help='a table whose texts to predict, as `textnb train` reads them')
     _table(p)
     _thresh(p)
     p.add_argument('--format', choices=['table','csv','tsv','json','jsonl','parquet'],
@@ -349,6 +352,7 @@ class _Notes:
         except BrokenPipeError: _discard_output(self.stream)
         return len(text)
 
+# %% ../../nbs/08_command/12_parser.ipynb #687424e3
 def _settle():
     "Make this process one that is there for a command alone"
     from textnb.base import keep_memory

@@ -104,11 +104,14 @@ class WrongCall(CLIError):
     "A call that cannot be meant"
     code = 2 # what the shell gets
 
-def _writable_parent(path):
-    "The folder that is there already and that `path` will be written into"
-    parent = path.parent
-    while not parent.exists(): parent = parent.parent
-    return parent
+def _check_kind(path, option, inputs, folder):
+    "Raise a WrongCall if `path` is what cannot be written"
+    if folder and path.exists() and not path.is_dir():
+        raise WrongCall(f'{option} {path} is a file, and this command writes a folder: name another')
+    if not folder and path.is_dir(): raise WrongCall(f'{option} {path} is a folder: name a file in it')
+    for o in inputs:
+        if o and path.exists() and Path(o).exists() and path.samefile(o):
+            raise WrongCall(f'{option} {path} would write over the file that is read: name another')
 
 # %% ../../nbs/08_command/01_terminal.ipynb #bcdc144c
 def check_out(
@@ -120,12 +123,8 @@ def check_out(
     "Raise a WrongCall if `path` cannot be meant, and a CLIError if nothing can be written there"
     if path is None: return
     path = Path(path)
-    if folder and path.exists() and not path.is_dir():
-        raise WrongCall(f'{option} {path} is a file, and this command writes a folder: name another')
-    if not folder and path.is_dir(): raise WrongCall(f'{option} {path} is a folder: name a file in it')
-    for o in inputs:
-        if o and path.exists() and Path(o).exists() and path.samefile(o):
-            raise WrongCall(f'{option} {path} would write over the file that is read: name another')
-    parent = path if folder and path.exists() else _writable_parent(path)
+    _check_kind(path, option, inputs, folder)
+    parent = path if path.is_dir() else path.parent
+    while not parent.exists(): parent = parent.parent
     if not parent.is_dir(): raise CLIError(f'{option} {path}: {parent} is a file, and no folder')
     if not os.access(parent, os.W_OK): raise CLIError(f'{option} {path}: nothing can be written into {parent}')

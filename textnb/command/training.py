@@ -6,7 +6,7 @@ Docs: https://textnb.github.io/textnb/08_command/training.html.md"""
 
 # %% auto #0
 __all__ = ['batch_size', 'enough_epochs', 'note_steps', 'configs', 'trend', 'History', 'went_wrong', 'draw_unseen',
-           'count_shared', 'cutting', 'fit_lm', 'cmd_train_lm', 'fit_classifier', 'read_encoder', 'row_parts',
+           'count_shared', 'cutting', 'fit_lm', 'cmd_train_lm', 'fit_classifier', 'read_encoder', 'parts_of_rows',
            'check_classes', 'clas_data', 'NotMeasured', 'product_first', 'measure_part', 'cmd_train']
 
 # %% ../../nbs/08_command/05_training.ipynb #a611faeb
@@ -254,7 +254,7 @@ def read_encoder(
     return vocab, {k:config[k] for k in ('emb_sz','n_hid','n_layers') if k in config}
 
 # %% ../../nbs/08_command/05_training.ipynb #9b7efd8d
-def row_parts(
+def parts_of_rows(
     rows, # `Rows` with labels
     args, # parsed arguments: valid_col, valid_pct, seed
 )->np.ndarray: # 'train', 'valid' or 'test' for each row
@@ -266,10 +266,12 @@ def row_parts(
     parts = split_words(rows.df.iloc[:,col], args.valid_col)
     if 'valid' not in parts: parts[parts=='test'] = 'valid' # two parts, of which the second is measured on
     there = Counter(parts.tolist())
-    note(f'column {args.valid_col!r} divides the rows: '+', '.join(f'{there[o]:,} {o}' for o in ('train','valid','test')))
+    shares = ', '.join(f'{there[o]:,} {o}' for o in ('train','valid','test'))
+    note(f'column {args.valid_col!r} divides the rows: {shares}')
     if there['train'] and there['valid']: return parts
     none = 'train' if there['valid'] else 'valid'
-    raise CLIError(f'column {args.valid_col!r} marks all rows alike: none is for {none}; write train or valid (or False, True)')
+    cure = 'write train or valid (or False, True)'
+    raise CLIError(f'column {args.valid_col!r} marks all rows alike: none is for {none}; {cure}')
 
 # %% ../../nbs/08_command/05_training.ipynb #232167ff
 def check_classes(
@@ -329,13 +331,14 @@ def measure_part(
     texts:list[str], # of the part
     labels:list[str], # the true class of each
     train:list[str], # texts learned from
-)->dict: # of `class_scores`, and `shared`: how many of `texts` were learned from
+)->dict: # of `class_figures`, and `shared`: how many of `texts` were learned from
     "Figures of one part of the rows"
     classes = [str(c) for c in learn.data.classes]
     number = {c:i for i,c in enumerate(classes)}
     g = guess_texts(learn, texts, [number[o] for o in labels])
-    return dict(class_scores(g, classes), shared=count_shared(train, texts))
+    return dict(class_figures(g, classes), shared=count_shared(train, texts))
 
+# %% ../../nbs/08_command/05_training.ipynb #b481dd2a
 def _figures(learn, texts, labels, parts):
     "Figures of the validation part, and below `test` those of the test part"
     def of(name): return side(texts, parts, name), side(labels, parts, name)
@@ -360,11 +363,11 @@ def cmd_train(
 )->int: # exit code
     "Train a classifier from a table and export it"
     check_out(args.out, inputs=[args.source, args.encoder])
-    if args.encoder and args.subwords: raise WrongCall('--subwords: an encoder brings its own tokens; leave one of the two out')
+    if args.encoder and args.subwords: raise WrongCall('--subwords: the encoder brings its own tokens; leave it out')
     rows = take_classes(args.source, args)
     texts, labels = rows.texts, rows.labels
     vocab, sizes = read_encoder(args.encoder) if args.encoder else (None, {})
-    parts = row_parts(rows, args)
+    parts = parts_of_rows(rows, args)
     check_classes(side(labels, parts, 'train'), side(labels, parts, 'valid'), rows.label_col)
     out = Path(args.out)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ Docs: https://textnb.github.io/textnb/08_command/using.html.md"""
 
 # %% auto #0
 __all__ = ['open_model', 'class_names_of', 'label_kind', 'predict_all', 'check_labels', 'delim_of', 'cmd_evaluate', 'top_classes',
-           'decisions', 'prediction_rows', 'out_format', 'write_rows', 'rows_as_text', 'cmd_predict', 'explain_text',
+           'decisions', 'prediction_rows', 'out_format', 'rows_as_text', 'write_rows', 'cmd_predict', 'explain_text',
            'explanation_lines', 'cmd_explain']
 
 # %% ../../nbs/08_command/07_using.ipynb #e34bef9f
@@ -29,7 +29,7 @@ def open_model(
     path, # a file that `train` wrote
 ): # a learner
     "Load the classifier, or the ensemble of them, at `path`; raises a CLIError if it is none"
-    if Path(path).is_dir(): raise CLIError(f'{path} is a folder: name the model in it, such as {Path(path)/"model.tnb"}')
+    if Path(path).is_dir(): raise CLIError(f'{path} is a folder: name the model in it')
     if not Path(path).is_file():
         raise CLIError(f'no such file: {path} (a model is written by `textnb train` or `textnb demo`)')
     learn = load_learner(path)
@@ -83,7 +83,7 @@ def _measure_classes(learn, rows, args):
     classes = class_names_of(learn)
     check_labels(rows.labels, classes, f'column {rows.label_col!r}')
     number = {c:i for i,c in enumerate(classes)}
-    return class_scores(guess_texts(learn, rows.texts, [number[o] for o in rows.labels]), classes)
+    return class_figures(guess_texts(learn, rows.texts, [number[o] for o in rows.labels]), classes)
 
 def _measure_labels(learn, rows, args):
     "Figures of a model with several labels a text"
@@ -92,13 +92,13 @@ def _measure_labels(learn, rows, args):
     given = [{o.strip() for o in cell.split(delim)}-{''} for cell in rows.labels]
     check_labels(set().union(*given), classes, f'column {rows.label_col!r}, divided by {delim!r},')
     targs = np.array([[c in labels for c in classes] for labels in given], dtype=bool)
-    return label_scores(predict_all(learn, rows.texts), targs, classes, args.thresh)
+    return label_figures(predict_all(learn, rows.texts), targs, classes, args.thresh)
 
 def _measure_numbers(learn, rows, args):
     "Figures of a model that predicts a number"
     if learn.data.c>1: raise CLIError(f'the model predicts {learn.data.c} numbers a text; measure it in Python')
     preds = [float(learn.data.decode_pred(p)[0].obj) for p in predict_all(learn, rows.texts)]
-    return number_scores(preds, as_numbers(rows.labels, rows.label_col))
+    return number_figures(preds, as_numbers(rows.labels, rows.label_col))
 
 _measures = dict(category=_measure_classes, multi=_measure_labels, float=_measure_numbers)
 
@@ -202,24 +202,14 @@ def out_format(
     if endings and endings[-1] in _packers: endings.pop()
     if endings and endings[-1] in _formats: return _formats[endings[-1]]
     known = ', '.join(f'.{o}' for o in _formats)
-    raise WrongCall(f'--out {out}: its ending names no format; use one of {known} (also with .gz, .xz or .bz2 after it), '
+    raise WrongCall(f'--out {out}: its ending names no format; use one of {known} (and .gz, .xz or .bz2 after it), '
         'or say --format')
 
+# %% ../../nbs/08_command/07_using.ipynb #7f6e6b41
 def _for_cells(rows):
     "`rows` without lists: several labels become one cell"
-    return [[';'.join(map(str, o)) if isinstance(o, list) else '' if o is None else o for o in row] for row in rows]
-
-def write_rows(
-    columns:list, # names
-    rows:list, # one list of cells for each row
-    fmt:str, # of `out_format`
-    out, # the file
-):
-    "Write `rows` to the file `out` whole or not at all, packed if its name ends in .gz, .xz or .bz2"
-    pack = _packers.get(Path(out).suffix.lower().lstrip('.'), bytes)
-    with atomic_write(out) as f:
-        if fmt=='parquet': pd.DataFrame(rows, columns=columns).to_parquet(f)
-        else: f.write(pack((clean(rows_as_text(columns, rows, fmt, None))+'\n').encode('utf-8')))
+    def plain(o): return ';'.join(map(str, o)) if isinstance(o, list) else o
+    return [[plain(o) for o in row] for row in rows]
 
 def rows_as_text(
     columns:list, # names
@@ -231,6 +221,19 @@ def rows_as_text(
     if fmt=='parquet': raise WrongCall('--format parquet is for a file: name it with --out')
     if fmt not in ('json','jsonl'): rows = _for_cells(rows)
     return format_rows(columns, rows, fmt, width or sys.maxsize)
+
+# %% ../../nbs/08_command/07_using.ipynb #1bf18012
+def write_rows(
+    columns:list, # names
+    rows:list, # one list of cells for each row
+    fmt:str, # of `out_format`
+    out, # the file
+):
+    "Write `rows` to the file `out` whole or not at all, packed if its name ends in .gz, .xz or .bz2"
+    pack = _packers.get(Path(out).suffix.lower().lstrip('.'), bytes)
+    with atomic_write(out) as f:
+        if fmt=='parquet': pd.DataFrame(rows, columns=columns).to_parquet(f)
+        else: f.write(pack((clean(rows_as_text(columns, rows, fmt, None))+'\n').encode('utf-8')))
 
 # %% ../../nbs/08_command/07_using.ipynb #2103d397
 def _table_of(learn, rows, probs, args):
