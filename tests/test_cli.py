@@ -127,7 +127,7 @@ def test_demo_without_network(monkeypatch, capsys):
     def offline(*a, **k): raise ConnectionError('no way to the package index')
     monkeypatch.setattr(ds, 'movie_snippets', offline)
     monkeypatch.setattr(ds, 'docstrings', lambda *a, **k: frame(20))
-    d = demo_data('movie', argparse.Namespace(text_col=None, label_col=None, seed=1))
+    d = demo_data('movie', argparse.Namespace(seed=1))
     assert 'docstrings' in d['name'] and 'without a network' in d['notes'][0] and 'package index' in capsys.readouterr().err
     assert len(d['texts'])==20 and d['valid'].sum()==2
 
@@ -137,8 +137,9 @@ def test_demo_without_network(monkeypatch, capsys):
     ('text,label\na,x\nb,x\n', ['only one class',"'x'"]),
     ('text,label\na,x\nb,\n', ['label missing','row 3']),
     ('text,label\n,x\nb,y\n', ['text missing','row 2']),
+    ('text,label\na,0.5\nb,1\n', ['fractions']),
     ('text,label\na,x\nb,y\n"oops,1,2,3\nc', ['is broken','line 4']),
-    ('text,label\na,x\nb,y,z,u\n', ['is broken','line 3']),
+    ('text,label\na,x\nb,y,z,u\n', ['is broken at line 3']),
     ('text,label\n', ['no rows']),
     ('', ['is empty']),
     ('one,two,label\na,b,c\n', ['--text-col','one, two, label'])])
@@ -153,9 +154,10 @@ def test_missing_column(work, capsys):
     assert "no column 'body'" in refuses(capsys, 'predict', work/'model.tnb', '--csv', work/'reviews.csv', '--text-col', 'body')
 
 def test_not_utf8(tmp_path, capsys):
-    (tmp_path/'t.csv').write_bytes('text,label\nune école,a\n'.encode('latin-1'))
-    code,out,err = run(capsys, 'tokenize', tmp_path/'t.csv')
-    assert code==0 and 'école' in out and 'It is not UTF-8 and was read as cp1252' in err
+    (tmp_path/'t.csv').write_bytes('text,label\nécole,a\n'.encode('latin-1'))
+    code,out,err = run(capsys, 'tokenize', tmp_path/'t.csv', '--workers', 1)
+    assert code==0 and 'école' in out and 'cp1252' in err and '--encoding' in err
+    assert 'utf-8' in refuses(capsys, 'tokenize', tmp_path/'t.csv', '--encoding', 'utf-8')
     (tmp_path/'t.txt').write_bytes(b'\xff\xfe\x00')
     assert 'UTF-8' in refuses(capsys, 'train-lm', tmp_path/'t.txt')
 
@@ -197,7 +199,7 @@ def test_debug_shows_the_traceback(capsys):
 def test_interrupt(monkeypatch, work, capsys):
     from textnb.command import looking
     def stop(*a): raise KeyboardInterrupt
-    monkeypatch.setattr(looking, 'read_texts', stop)
+    monkeypatch.setattr(looking, 'take_texts', stop)
     code,_,err = run(capsys, 'tokenize', work/'reviews.csv')
     assert code==130 and 'interrupted' in err
 

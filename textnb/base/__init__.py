@@ -16,6 +16,7 @@ from .random_numbers import *
 from .device import *
 from .archives import *
 from .foreign import *
+from .control_characters import *
 from .progress_bar import *
 from .messages import *
 from .html import *

@@ -11,6 +11,8 @@ __all__ = ['esc', 'SafeHtml', 'as_html', 'is_number', 'cell_html', 'TableStyle',
 import html, re
 from fastcore.basics import in_notebook
 
+from .control_characters import *
+
 # %% ../../nbs/09_base/09_html.ipynb #5302f80d
 # Control characters, halves of surrogate pairs and the two "non-characters": not shown, and forbidden in XML
 _unshown = re.compile('[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]')
@@ -102,14 +104,14 @@ class Html:
         self.html = html
         self.text = text
     def _repr_html_(self): return self.html
-    def __repr__(self): return self.text
+    def __repr__(self): return readable(self.text)
 
 def show_html(
     html:str, # shown in a notebook
     text:str='', # printed elsewhere
 ):
     "Display `html` in a notebook, print `text` elsewhere"
-    if not in_notebook(): return print(text)
+    if not in_notebook(): return print(readable(text))
     from IPython.display import display
     display({'text/html': html, 'text/plain': text}, raw=True)
 

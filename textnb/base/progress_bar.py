@@ -10,6 +10,8 @@ __all__ = ['progress']
 # %% ../../nbs/09_base/07_progress_bar.ipynb #1e667613
 import os
 
+from .control_characters import *
+
 # %% ../../nbs/09_base/07_progress_bar.ipynb #3b3e0692
 def progress(
     it=None, # any iterable, or None to call `update` yourself
@@ -21,4 +23,4 @@ def progress(
     "Show a progress bar while going through `it`"
     from tqdm.auto import tqdm
     off = os.environ.get('TEXTNB_PROGRESS')=='0' or bool(os.environ.get('IN_TEST'))
-    return tqdm(it, total=total, desc=desc, leave=leave, disable=off, **kwargs)
+    return tqdm(it, total=total, desc=readable(desc), leave=leave, disable=off, **kwargs)

@@ -12,13 +12,16 @@ from importlib import import_module
 
 # %% ../../nbs/08_command/index.ipynb #fdaf9e35
 _names = dict(
-    terminal='CLIError clean format_rows note put text_table',
+    terminal='CLIError DataText WrongCall check_out clean format_rows note note_warnings put shown text_table',
+    reading='''Rows as_numbers column_at command_words open_source read_lines reader_options take_classes take_rows
+        take_texts warnings_as_notes''',
     tables='check_col draw_valid get_labels get_texts pick_col pick_label_col pick_text_col open_table read_texts',
     looking='archive_info installed token_stats versions',
-    measuring='measure scores show_scores',
-    training='History clas_data configs fit_classifier fit_lm read_encoder trend',
+    measuring='''Guesses class_figures guess_texts label_figures measure nothing_learned number_figures scores
+        show_scores''',
+    training='History batch_size clas_data configs enough_epochs fit_classifier fit_lm read_encoder trend',
     shaded_texts='explain_page page relative shade_ansi shade_tokens text_with_verdict',
-    using='explain_text open_model predict_all top_classes',
+    using='decisions explain_text label_kind open_model predict_all top_classes write_rows',
     panel_page='free_port panel_source serve_page table_panel',
     baselines='beside beside_words compare_right tfidf_baseline',
     report='cards confusion_table demo_report report_table svg_lines ticks',

@@ -17,8 +17,8 @@ import torch
 
 from .. import __version__
 from ..base import Config, default_device, defaults, load_archive
-from ..text import Tokenizer, Vocab, join_texts
-from .tables import *
+from ..text import SubwordTokenizer, Tokenizer, Vocab, join_texts, unknown_note
+from .reading import *
 from .terminal import *
 
 # %% ../../nbs/08_command/03_looking.ipynb #f257591c
@@ -40,25 +40,30 @@ def token_stats(
 # %% ../../nbs/08_command/03_looking.ipynb #a5e7f3ca
 def _figure_cell(v): return ' '.join(v) if isinstance(v, list) else f'{v:,}'
 
+def _show_tokens(stats, examples):
+    "Print texts as tokens, and the figures below them"
+    for tokens in examples: put(' '.join(tokens).replace('\n', '⏎'))
+    rows = [(k.replace('_',' '), _figure_cell(v)) for k,v in stats.items()]
+    put('\n'+text_table(['figure','value'], rows))
+
 def cmd_tokenize(
     args, # parsed arguments
 )->int: # exit code
     "Show texts as tokens, with figures"
-    texts = read_texts(args.source, args.text_col)
-    toks = Tokenizer(n_cpus=args.workers).process_all([join_texts([t]) for t in texts])
-    count = Counter(t for tokens in toks for t in tokens)
-    vocab = Vocab.create(count, max_vocab=args.max_vocab, min_freq=args.min_freq)
+    check_out(args.save_vocab, '--save-vocab', [args.source])
+    texts = take_texts(args.source, args)
+    cut = [SubwordTokenizer.train(texts)] if args.subwords else []
+    tokenizer = Tokenizer(*cut, n_cpus=args.workers)
+    toks = tokenizer.process_all([join_texts([t]) for t in texts])
+    vocab = Vocab.create(Counter(t for tokens in toks for t in tokens), args.max_vocab, args.min_freq)
     if args.save_vocab:
         vocab.save(args.save_vocab)
         note(f'vocabulary of {len(vocab):,} tokens written to {args.save_vocab}')
     stats = token_stats(toks, vocab)
-    examples = toks[:args.rows]
-    if args.json:
-        put(json.dumps(dict(stats, examples=examples), ensure_ascii=False))
-        return 0
-    for tokens in examples: put(' '.join(tokens).replace('\n', '⏎'))
-    rows = [(k.replace('_',' '), _figure_cell(v)) for k,v in stats.items()]
-    put('\n'+text_table(['figure','value'], rows))
+    told = unknown_note(texts, tokenizer, vocab, cure='--subwords')
+    if told: note(f'note: {told}')
+    if args.json: put(DataText(json.dumps(dict(stats, examples=toks[:args.rows]), ensure_ascii=False)))
+    else: _show_tokens(stats, toks[:args.rows])
     return 0
 
 # %% ../../nbs/08_command/03_looking.ipynb #faa9c789

@@ -42,7 +42,7 @@ def shade_ansi(
     "`tokens` shaded by `scores` for a terminal; raises a ValueError unless there is a score for each"
     _check_lengths(tokens, scores)
     def one(token, share):
-        token = re.sub(r'[\x00-\x1f\x7f-\x9f]', '·', token)
+        token = shown(token.replace('\n', '⏎').replace('\t', '␣'))
         if not color: return f'{token}({share:+.0%})' if abs(share)>=floor else token
         number = (_purple if share>0 else _orange)[min(5, round(abs(share)*5))]
         return token if number is None else f'\x1b[97;48;5;{number}m{token}\x1b[0m'
