@@ -167,6 +167,9 @@ def decode_pred(self:DataBunch,
     t = torch.as_tensor(y.analyze_pred(torch.as_tensor(probs), thresh))
     return y.reconstruct(t.cpu()),t,probs
 
+@patch(as_prop=True)
+def c2i(self:DataBunch): return self.train_ds.y.c2i
+
 # %% ../../nbs/01_text/19_bunch.ipynb #0fcf09c2
 @patch
 def show_batch(self:DataBunch,
@@ -174,8 +177,10 @@ def show_batch(self:DataBunch,
     ds_type:DatasetType=DatasetType.Train, # of which set
     reverse:bool=False, # from the end of the batch?
     max_len:int|None=70, # tokens of each text; None for all
+    max_n:int|None=None, # `rows` under the name that version 2 of fastai has for it
 ):
     "Show some texts of a batch, as the model gets them"
+    rows = rows if max_n is None else max_n
     xb,yb = self.one_batch(ds_type)
     idxs = list(range(len(xb)))
     if reverse: idxs.reverse()
@@ -242,6 +247,31 @@ def _dataset_from(d, processor, path, store=None, labels=None, raw=()):
     store = as_store([]) if store is None else store
     x = cls(raw, pad_idx=d['options']['pad_idx'], sep=d['sep'], path=path, processor=processor, store=store)
     return LabelList(x, LabelItems.from_state(d['labels'], d['classes'], labels))
+
+# %% ../../nbs/01_text/19_bunch.ipynb #c2a74e47
+@patch
+def export(self:DataBunch,
+    file='export_data.tnb', # in `path`
+)->Path: # the file written
+    "Write settings, tokenizer, vocabulary and classes into one archive, without the texts"
+    save_archive(self.path/file, meta=dict(what='empty data', state=self.export_state()))
+    return self.path/file
+
+@patch(cls_method=True)
+def load_empty(cls:DataBunch,
+    path, # folder
+    fname=None, # archive in it; `export_data.tnb` by default, or else `export.pkl`, fastai's name for it
+    device=None, # where batches go, `default_device()` if None
+)->DataBunch: # of the kind that was exported, with empty sets
+    "Read what `export` wrote; raises an ArchiveError for another file"
+    path = Path(path)
+    tries = [path/o for o in ([fname] if fname else ['export_data.tnb','export.pkl'])]
+    file = next((o for o in tries if o.exists()), tries[0])
+    meta = load_archive(file).meta
+    if meta.get('what')!='empty data':
+        raise ArchiveError(f'{file} is a textnb archive, but not of a bunch that `export` wrote: '
+            'use `load_data` for what `save` wrote, and `load_learner` for a learner')
+    return DataBunch.from_state(meta['state'], path, device)
 
 # %% ../../nbs/01_text/19_bunch.ipynb #837cf244
 def _npy(a):
