@@ -8,13 +8,12 @@ Docs: https://textnb.github.io/textnb/06_explain/interpretation.html.md"""
 __all__ = ['TextClassificationInterpretation', 'mistakes']
 
 # %% ../../nbs/06_explain/17_interpretation.ipynb #94608ec0
-import warnings
 from dataclasses import dataclass, field
 
 import numpy as np, pandas as pd, torch
-from fastcore.basics import in_notebook, patch
+from fastcore.basics import patch
 
-from ..base import DatasetType, progress, show_html
+from ..base import DatasetType, new_figure, progress, show_html
 from ..text import UNK, Text, cut_tokens, show_rows
 from ..train import Learner
 from ..learn import EnsembleLearner
@@ -192,17 +191,6 @@ def most_confused(self:TextClassificationInterpretation,
     return [(actual, predicted, count) for actual,predicted,count,_ in found if count>=min_val]
 
 # %% ../../nbs/06_explain/17_interpretation.ipynb #29c188aa
-def _shown(fig):
-    "Show `fig`"
-    from matplotlib import pyplot as plt
-    if in_notebook():
-        from IPython.display import display
-        display(fig)
-        return
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore') # without windows, matplotlib warns
-        plt.show()
-
 def _draw_matrix(ax, cm, names, cmap, number):
     "The cells of `cm`, and what `number` makes of each; None for no numbers"
     many = len(names)>20
@@ -231,7 +219,6 @@ def plot_confusion_matrix(self:TextClassificationInterpretation,
     **kwargs, # for `plt.subplots`, e.g. `figsize`; by default the figure grows with the classes
 ): # the figure, if asked for
     "Draw the confusion matrix"
-    from matplotlib import pyplot as plt
     cm,names = self.confusion_matrix(),[str(c) for c in self.data.classes]
     number = str
     if normalize:
@@ -239,12 +226,10 @@ def plot_confusion_matrix(self:TextClassificationInterpretation,
         number = f'{{:.{norm_dec}f}}'.format
     side = 3+.2*len(names)
     options = dict(figsize=(max(6.4, side),max(4.8, side))) | kwargs
-    fig,ax = plt.subplots(**options)
+    fig,ax = new_figure(**options)
     _draw_matrix(ax, cm, names, cmap, number if plot_txt else None)
     ax.set_title(title)
     fig.tight_layout()
-    if not return_fig: _shown(fig)
-    plt.close(fig)
     if return_fig: return fig
 
 # %% ../../nbs/06_explain/17_interpretation.ipynb #9658a269

@@ -14,7 +14,7 @@ import numpy as np, torch
 from fastcore.basics import in_notebook, patch
 from torch import Tensor
 
-from ..base import html_table, progress, show_html
+from ..base import html_table, new_figure, progress, show_html
 from .callback import *
 from .metrics import *
 
@@ -161,11 +161,8 @@ def after_fit(self:ProgressBar):
 # %% ../../nbs/02_train/04_recorder.ipynb #c84f5b46
 def _axes(ax, xlabel, ylabels):
     "Axes to draw on, one for each of `ylabels`"
-    if ax is None:
-        import matplotlib.pyplot as plt
-        n = len(ylabels)
-        fig,ax = plt.subplots(1, n, figsize=(4.5*n,3), layout='constrained')
-        plt.close(fig)
+    n = len(ylabels)
+    if ax is None: _,ax = new_figure(n, figsize=(4.5*n,3), layout='constrained')
     axs = np.atleast_1d(ax)
     for a,ylabel in zip(axs, ylabels): a.set(xlabel=xlabel, ylabel=ylabel)
     return axs
