@@ -8,6 +8,8 @@ Docs: https://textnb.github.io/textnb/02_train/groups.html.md"""
 __all__ = ['ParameterModule', 'LayerGroups', 'AdamW']
 
 # %% ../../nbs/02_train/05_groups.ipynb #87aa66c6
+import weakref
+
 import numpy as np, torch
 from fastcore.basics import patch
 from torch import nn, optim
@@ -117,6 +119,7 @@ def create_opt(self:LayerGroups,
             part = [p for p in params if (id(p) not in bare)==decay]
             if part: groups.append(dict(params=part, group=i, decay=decay))
     self.opt = self.opt_func(groups, lr=float(self.lr_range(lr)[-1]))
+    self.opt.opt = weakref.proxy(self.opt) # for fastai's callers, whose optimizer stands in a wrapper
     self.mom0 = self.momentum
     self.set_hypers(lr=lr, wd=self.wd if wd is None else wd)
     return self.opt
