@@ -15,6 +15,7 @@ from .tokenizers import *
 from .pipeline import *
 from .subwords import *
 from .vocab import *
+from .unknown import *
 from .store import *
 from .workers import *
 from .corpus import *
@@ -22,6 +23,7 @@ from .tables import *
 from .readers import *
 from .processor import *
 from .items import *
+from .draws import *
 from .labels import *
 from .labelled import *
 from .splits import *

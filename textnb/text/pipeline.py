@@ -223,3 +223,19 @@ def identity(self:Tokenizer)->dict: # the parts, some of them functions, classes
     "Everything that decides about the tokens besides the class"
     return dict(tok_func=self.tok_func, lang=self.lang, special_cases=self.special_cases, pre_rules=self.pre_rules,
         post_rules=self.post_rules)
+
+# %% ../../nbs/01_text/03_pipeline.ipynb #55f3de71
+def _names(parts): return [getattr(o, '__qualname__', type(o).__qualname__) for o in parts]
+
+@patch
+def same_as(self:Tokenizer,
+    other:Tokenizer, # another one
+)->bool: # True if every text becomes the same tokens
+    "Do this tokenizer and `other` consist of the same parts?"
+    if self is other: return True
+    for name in ('pre_rules','post_rules'):
+        if _names(getattr(self, name))!=_names(getattr(other, name)): return False
+    a,b = self.tok,other.tok
+    if type(a).__qualname__!=type(b).__qualname__ or self.special_cases!=other.special_cases: return False
+    if not hasattr(a, 'identity'): return True # nothing more is known of them
+    return bool(np.all([a.identity()==b.identity()]))

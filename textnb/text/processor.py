@@ -22,6 +22,7 @@ from .tokenizers import BaseTokenizer
 from .subwords import SubwordTokenizer
 from .pipeline import Tokenizer, join_texts
 from .vocab import Vocab
+from .unknown import unknown_note, unknown_share
 
 # %% ../../nbs/01_text/11_processor.ipynb #65f3884e
 def open_text(
@@ -84,10 +85,11 @@ class TextProcessor:
         cache=None, # folder to keep the ids in, so that the same texts are not tokenized again
         train_tokenizer=None, # function from the training texts to a `Tokenizer` and its `Vocab`, for sub-words
     ):
+        self._chosen = tokenizer is not None # did somebody ask for this tokenizer?
         if tokenizer is None: tokenizer = Tokenizer()
         elif isinstance(tokenizer, (BaseTokenizer,type)): tokenizer = Tokenizer(tokenizer)
         self.tokenizer = tokenizer
-        self.vocab = Vocab(vocab) if isinstance(vocab, (list,tuple)) else vocab
+        self.vocab = None
         self.max_vocab = max_vocab
         self.min_freq = min_freq
         self.mark_fields = mark_fields
@@ -97,6 +99,27 @@ class TextProcessor:
         self.n_workers = n_workers
         self.cache = cache
         self.train_tokenizer = train_tokenizer
+        if vocab is not None: self.take_vocab(vocab)
+
+# %% ../../nbs/01_text/11_processor.ipynb #919ba302
+@patch
+def take_vocab(self:TextProcessor,
+    vocab, # a `Vocab`, or its tokens
+):
+    "Go by `vocab`, and by the tokenizer that it was made with; raises a ValueError if another one was asked for"
+    vocab = Vocab(vocab) if isinstance(vocab, (list,tuple,np.ndarray)) else vocab
+    own = vocab.tokenizer
+    cure = 'leave the tokenizer out, and that of the vocabulary is taken, or leave the vocabulary out'
+    if self.train_tokenizer is not None:
+        if own is None or Vocab.of(own) is None:
+            raise ValueError(f'sub-words are to be learnt, but there is a vocabulary of words already: {cure}')
+        self.tokenizer = own
+        self.train_tokenizer = None
+    elif own is not None and self._chosen and not self.tokenizer.same_as(own):
+        raise ValueError(f'the vocabulary was made with another tokenizer than this one: {cure}. '
+            f'It was made with\n{own}\nand not with\n{self.tokenizer}')
+    elif own is not None: self.tokenizer = own
+    self.vocab = vocab
 
 # %% ../../nbs/01_text/11_processor.ipynb #70f5c376
 @patch(as_prop=True)
@@ -113,9 +136,11 @@ def fit(self:TextProcessor,
     if self.train_tokenizer is not None:
         self.tokenizer, self.vocab = self.train_tokenizer(texts)
         self.train_tokenizer = None
+        self.vocab.tokenizer = self.tokenizer
     if self.vocab is not None: return self.encode(items)
     store, self.vocab = build_store(texts, tokenizer=self.tokenizer, max_vocab=self.max_vocab, min_freq=self.min_freq,
         n_workers=self.n_workers, cache=self.cache, **self.marks)
+    self.vocab.tokenizer = self.tokenizer # they stay together from now on
     return store
 
 @patch
@@ -125,6 +150,18 @@ def encode(self:TextProcessor,
     "The ids of `items`, by the vocabulary that is there"
     texts = _ReadTexts(items, self.enc)
     return encode_texts(texts, self.tokenizer, self.vocab, n_workers=self.n_workers, cache=self.cache, **self.marks)
+
+# %% ../../nbs/01_text/11_processor.ipynb #2eee60f0
+@patch
+def note_unknown(self:TextProcessor,
+    items, # texts
+    store:TokenStore, # their ids
+    what:str='these texts', # what they are, said in the sentence
+    most:float=.2, # so large a share of unknown words is no reason to speak
+)->str|None: # a sentence, or None where nothing is wrong
+    "Say so if the vocabulary knows little of `items`, or the tokenizer cannot cut them"
+    sample = [read_text(o, self.enc) for o in items[::max(1, len(items)//100)]]
+    return unknown_note(sample, self.tokenizer, self.vocab, most, what, unknown_share(store.ids, self.vocab))
 
 # %% ../../nbs/01_text/11_processor.ipynb #b83a733e
 @patch
@@ -156,8 +193,8 @@ def from_state(cls:TextProcessor,
     "The processor that `d` describes"
     settings = dict(d)
     tokenizer = Tokenizer.from_state(settings.pop('tokenizer'))
-    vocab = settings.pop('itos')
-    return cls(tokenizer, vocab, **settings)
+    itos = settings.pop('itos')
+    return cls(tokenizer, None if itos is None else Vocab(itos, tokenizer), **settings)
 
 # %% ../../nbs/01_text/11_processor.ipynb #12a36475
 class _Processor:
@@ -206,7 +243,9 @@ class NumericalizeProcessor(_Processor):
 def _settings_of(p):
     "The settings that processor `p`, or a class of processors, stands for"
     if isinstance(p, type): p = p()
-    if isinstance(p, TextProcessor): return vars(p)
+    if isinstance(p, TextProcessor):
+        settings = {name: value for name,value in vars(p).items() if name[0]!='_'}
+        return settings if p._chosen or p.vocab is not None else settings | dict(tokenizer=None)
     if isinstance(p, _Processor): return p.settings
     raise TypeError(f'{type(p).__name__} is not a text processor; '
         'give a TextProcessor, or a list of TokenizeProcessor, NumericalizeProcessor, …')
@@ -219,7 +258,7 @@ def of(cls:TextProcessor,
     "The `TextProcessor` that `processor` means; raises a TypeError if it means none"
     if isinstance(processor, TextProcessor):
         res = copy.copy(processor)
-        if res.vocab is None: res.vocab = defaults.get('vocab')
+        if res.vocab is None and defaults.get('vocab') is not None: res.take_vocab(defaults['vocab'])
         return res
     if processor is None: processor = []
     if not isinstance(processor, (list,tuple)): processor = [processor]
@@ -234,10 +273,18 @@ def _train_subwords(texts, marks, lang, pre_rules, post_rules, **kwargs):
     "Learn sub-words from `texts`: a `Tokenizer` and its `Vocab`"
     marked = (join_texts(text, **marks) for text in texts)
     subwords = SubwordTokenizer.train(marked, pre_rules=pre_rules, post_rules=post_rules, **kwargs)
-    return Tokenizer(subwords, lang, pre_rules, post_rules), Vocab(subwords.itos)
+    tokenizer = Tokenizer(subwords, lang, pre_rules, post_rules)
+    return tokenizer, Vocab(subwords.itos, tokenizer)
 
+def _ready_subwords(sp_model, lang, pre_rules, post_rules):
+    "The tokenizer in file `sp_model`, and its vocabulary"
+    subwords = SubwordTokenizer.load(sp_model)
+    tokenizer = Tokenizer(subwords, lang, pre_rules, post_rules)
+    return dict(tokenizer=tokenizer, vocab=Vocab(subwords.itos, tokenizer))
+
+# %% ../../nbs/01_text/11_processor.ipynb #9f76f36a
 class SPProcessor(_Processor):
-    "Texts to sub-words, by a model that is trained on the training texts"
+    "Texts to sub-words, by a model that is trained on the training texts, or ready in a file"
     def __init__(self,
         ds=None, # not used
         pre_rules:list|None=None, # rules for the text, `defaults.text_pre_rules` if None
@@ -250,9 +297,25 @@ class SPProcessor(_Processor):
         include_eos:bool=False, # end with `xxeos`?
         enc:str='utf8', # encoding of files
         n_cpus:int|None=None, # processes that tokenize
+        sp_model=None, # file of a trained model
+        sp_vocab=None, # taken for fastai's callers; the model knows its pieces
+        tmp_dir:str|None='tmp', # folder beside the data that a trained model is written to; None: nowhere
+        max_sentence_len:int|None=None, # taken for fastai's callers; there is no limit
         **kwargs, # for `SubwordTokenizer.train`: `backend`, `model_type`, `char_coverage`
     ):
         marks = dict(mark_fields=mark_fields, include_bos=include_bos, include_eos=include_eos)
-        train = partial(_train_subwords, marks=marks, lang=lang, pre_rules=pre_rules, post_rules=post_rules,
-            vocab_sz=vocab_sz, max_vocab_sz=max_vocab_sz, **kwargs)
-        super().__init__(train_tokenizer=train, enc=enc, n_workers=n_cpus, **marks)
+        rules = dict(lang=lang, pre_rules=pre_rules, post_rules=post_rules)
+        if sp_model is not None: made = _ready_subwords(sp_model, **rules)
+        else: made = dict(train_tokenizer=partial(_train_subwords, marks=marks, vocab_sz=vocab_sz,
+            max_vocab_sz=max_vocab_sz, **rules, **{k: v for k,v in kwargs.items() if v is not None}))
+        if sp_model is None: made['train_tokenizer'].tmp_dir = tmp_dir
+        super().__init__(enc=enc, n_workers=n_cpus, **made, **marks)
+    @classmethod
+    def load(cls,
+        path, # folder of the data that the model was trained for
+        tmp_dir:str='tmp', # folder in it
+        name:str='spm', # the file is `name.model`
+        **kwargs, # for the class
+    )->'SPProcessor': # with a model that is ready
+        "The processor whose model was written when it was trained"
+        return cls(sp_model=Path(path)/tmp_dir/f'{name}.model', **kwargs)

@@ -10,10 +10,11 @@ __all__ = ['SubwordTokenizer']
 # %% ../../nbs/01_text/04_subwords.ipynb #291fd0cf
 import base64,io
 from itertools import chain
+from pathlib import Path
 
 from fastcore.basics import patch
 
-from ..base import defaults
+from ..base import atomic_write, defaults
 from .rules import UNK, refuse_string
 from .tokenizers import BaseTokenizer, need_extra, register_tokenizer
 from .pipeline import Tokenizer
@@ -160,3 +161,27 @@ def train(cls:SubwordTokenizer,
     try: return cls(train(texts, size, model_type, char_coverage), backend)
     except RuntimeError as e:
         raise ValueError(f'{backend} could not learn {size} parts from {len(texts)} texts: {e}') from e
+
+# %% ../../nbs/01_text/04_subwords.ipynb #18d0a645
+@patch
+def save(self:SubwordTokenizer,
+    path, # file to write
+)->Path: # the file
+    "Write the trained model to `path`, in the format of its library"
+    path = Path(path)
+    with atomic_write(path) as f: f.write(self.model)
+    return path
+
+@patch(cls_method=True)
+def load(cls:SubwordTokenizer,
+    path, # a model of SentencePiece, or the JSON of `tokenizers`
+)->SubwordTokenizer: # with that model
+    "Read a trained model from `path`; raises a ValueError if it is none"
+    if not Path(path).is_file(): raise FileNotFoundError(f'{path} is not there: a model of sub-words is wanted')
+    model = Path(path).read_bytes()
+    res = cls(model, 'tokenizers' if model.lstrip()[:1]==b'{' else 'sentencepiece')
+    try: res.itos
+    except ImportError: raise
+    except Exception as e: # each library has errors of its own
+        raise ValueError(f'{path} is not a model of sub-words, or is damaged: {e}') from e
+    return res

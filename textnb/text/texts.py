@@ -62,7 +62,7 @@ class TextList(ItemList):
         store:TokenStore|None=None, # the ids, if they are known
     ):
         super().__init__(items, path, inner_df, TextProcessor.of(processor, min_freq=3))
-        if vocab is not None: self.processor.vocab = Vocab(vocab) if isinstance(vocab, (list,tuple)) else vocab
+        if vocab is not None: self.processor.take_vocab(vocab)
         self.pad_idx = pad_idx
         self.sep = sep
         self.store = store

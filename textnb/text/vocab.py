@@ -10,10 +10,11 @@ __all__ = ['Vocab']
 # %% ../../nbs/01_text/05_vocab.ipynb #d80c4841
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 
 from fastcore.basics import patch
 
-from ..base import defaults, load_json, save_json
+from ..base import defaults, load_json, load_pickle_list, save_json
 from .rules import UNK, refuse_string
 from .pipeline import Tokenizer
 
@@ -22,8 +23,10 @@ class Vocab:
     "The tokens that have a number, in the order of their numbers"
     def __init__(self,
         itos:list, # tokens; the number of a token is its place
+        tokenizer:Tokenizer|None=None, # what cut the texts that it was made of, if that is known
     ):
         self.itos = list(itos)
+        self.tokenizer = tokenizer
         self.stoi = {o:i for i,o in reversed(list(enumerate(self.itos)))} # of two equal tokens the first one counts
         self.unk = self.stoi.get(UNK, 0)
     def __len__(self): return len(self.itos)
@@ -32,8 +35,8 @@ class Vocab:
     def __repr__(self):
         some = self.itos[9:17] or self.itos
         return f'Vocab of {len(self):,} tokens: {" ".join(map(repr, some))} …'
-    def __getstate__(self): return {'itos':self.itos}
-    def __setstate__(self, d): self.__init__(d['itos'])
+    def __getstate__(self): return dict(itos=self.itos, tokenizer=self.tokenizer)
+    def __setstate__(self, d): self.__init__(d['itos'], d.get('tokenizer'))
 
 # %% ../../nbs/01_text/05_vocab.ipynb #3d851091
 @patch
@@ -90,19 +93,26 @@ def create(cls:Vocab,
 def save(self:Vocab,
     path, # file to write
 ):
-    "Write the vocabulary to `path` as JSON"
-    save_json(path, dict(format='textnb.vocab', itos=self.itos), indent=None)
+    "Write the vocabulary to `path` as JSON, with its tokenizer if that can be found again by name"
+    d = dict(format='textnb.vocab', itos=self.itos)
+    try: tokenizer = None if self.tokenizer is None else self.tokenizer.state()
+    except ValueError: tokenizer = None # it has rules of its user's that are not registered
+    if tokenizer is not None: d['tokenizer'] = tokenizer
+    save_json(path, d, indent=None)
 
 @patch(cls_method=True)
 def load(cls:Vocab,
-    path, # a file written by `save`, or a JSON list of tokens
+    path, # a file written by `save`, a JSON list of tokens, or a pickled one of fastai
 )->Vocab: # the vocabulary
     "Read a vocabulary from `path`; raises a ValueError if it holds none"
+    with open(path, 'rb') as f: start = f.read(64).removeprefix(b'\xef\xbb\xbf').lstrip()
+    if start[:1] not in (b'{',b'[',b''): return cls(load_pickle_list(path))
     d = load_json(path)
     itos = d.get('itos') if isinstance(d, dict) else d
     if not isinstance(itos, list) or not all(isinstance(o, str) for o in itos):
         raise ValueError(f'{path} holds no vocabulary: expected a list of tokens, or one under "itos"')
-    return cls(itos)
+    state = d.get('tokenizer') if isinstance(d, dict) else None
+    return cls(itos, None if state is None else Tokenizer.from_state(state))
 
 # %% ../../nbs/01_text/05_vocab.ipynb #394da72c
 @patch(cls_method=True)
@@ -111,4 +121,4 @@ def of(cls:Vocab,
 )->Vocab|None: # its vocabulary, None if it has none of its own
     "The vocabulary that `tokenizer` was trained with, if it was"
     itos = getattr(tokenizer.tok, 'itos', None)
-    return None if itos is None else cls(itos+['xxfake']*(-len(itos)%8))
+    return None if itos is None else cls(itos+['xxfake']*(-len(itos)%8), tokenizer)
