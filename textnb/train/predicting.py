@@ -70,8 +70,10 @@ def get_preds(self:Predicting,
     n_batch:int=None, # only so many batches
     pbar:bool=None, # show progress? unless the learner is silent by default
     ordered:bool=True, # in the order of the data set
+    dl=None, # a loader instead of `ds_type`, as in version 2 of fastai
 )->list: # predictions, targets, and losses if asked for; on the CPU
     "Predictions and targets for a data set; raises a ValueError if there is nothing to predict"
+    if dl is not None: ds_type = dl
     fixed = getattr(self.data, 'fix_dl', None) is not None
     if ds_type==DatasetType.Train and ordered and fixed: ds_type = DatasetType.Fix
     dl = self.dl(ds_type)

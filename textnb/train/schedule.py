@@ -15,6 +15,7 @@ from fastcore.basics import patch
 
 from ..base import defaults
 from .callback import *
+from .loop import *
 from .learner import *
 
 # %% ../../nbs/02_train/10_schedule.ipynb #a8d3ab42
@@ -114,6 +115,7 @@ def fit_one_cycle(self:Learner,
     callbacks=None, # callbacks for this fit only
     tot_epochs:int=None, # length of the cycle, if it is more than this call
     start_epoch:int=0, # epoch of the cycle to begin with
+    cbs=None, # `callbacks`, as version 2 of fastai calls them
 ):
     "Train for `cyc_len` epochs with the one-cycle policy; raises a ValueError if they lie outside the cycle"
     max_lr = defaults.lr if max_lr is None else max_lr
@@ -123,7 +125,7 @@ def fit_one_cycle(self:Learner,
     if cyc_len<1: raise ValueError(f'cyc_len is the number of epochs, at least 1, and not {cyc_len}')
     if start>=total: raise ValueError(f'start_epoch={start} is not inside a cycle of {total} epochs: give `tot_epochs`')
     self.prepare_fit(max_lr, wd)
-    self.run_epochs(total, min(start+cyc_len, total), start, [sched, *(callbacks or [])])
+    self.run_epochs(total, min(start+cyc_len, total), start, [sched, *(either(callbacks, cbs) or [])])
 
 # %% ../../nbs/02_train/10_schedule.ipynb #bb7f1eb0
 class FlatCosScheduler(Scheduler):
@@ -151,11 +153,12 @@ def fit_fc(self:Learner,
     start_pct:float=0.72, # part of training with the flat rate
     wd=None, # weight decay; the learner's own by default
     callbacks=None, # callbacks for this fit only
+    cbs=None, # the same, as version 2 of fastai calls them
 ):
     "Train with a flat learning rate that falls along a cosine at the end"
     lr = defaults.lr if lr is None else lr
     self.prepare_fit(lr, wd)
-    self.run_epochs(tot_epochs, callbacks=[FlatCosScheduler(lr, moms, start_pct), *(callbacks or [])])
+    self.run_epochs(tot_epochs, callbacks=[FlatCosScheduler(lr, moms, start_pct), *(either(callbacks, cbs) or [])])
 
 # %% ../../nbs/02_train/10_schedule.ipynb #f86d31ec
 @patch
