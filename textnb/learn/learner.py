@@ -122,6 +122,11 @@ def language_model_learner(
     return _pretrain(learn, meta, pretrained, pretrained_fnames)
 
 # %% ../../nbs/04_learn/03_learner.ipynb #9043cafe
+def _range_of_numbers(data, y_range):
+    "`y_range` as a list; raises a ValueError where the labels are no numbers"
+    if data.train_ds.y.kind=='float': return list(y_range)
+    raise ValueError(f'y_range={y_range} is for labels that are numbers, and these are {type(data.train_ds.y).__name__}')
+
 def text_classifier_learner(
     data, # a `DataBunch` of labelled texts
     arch, # the architecture, e.g. `AWD_LSTM`, or its name
@@ -133,6 +138,7 @@ def text_classifier_learner(
     lin_ftrs:list=None, # sizes of the hidden layers of the head; default [50]
     ps=None, # dropout of those layers: one number for all, or a list; default 0.1
     pretrained_fnames=None, # [weights, words] of your own, or one archive (implies `pretrained`)
+    y_range:tuple=None, # for labels that are numbers: the answers stay between these two
     **learn_kwargs, # for `RNNLearner`
 )->RNNLearner: # the learner, frozen if it is pretrained
     "An `RNNLearner` for `data` with a classifier on an encoder of `arch`; raises a TypeError for data of another kind"
@@ -142,6 +148,7 @@ def text_classifier_learner(
     arch = arch_named(arch)
     meta = model_meta(arch)
     args = dict(bptt=bptt, max_len=max_len, config=config, drop_mult=drop_mult, lin_ftrs=lin_ftrs, ps=ps)
+    if y_range is not None: args['y_range'] = _range_of_numbers(data, y_range)
     model = get_text_classifier(arch, len(data.vocab.itos), data.c, pad_idx=data.pad_idx, **args)
     learn = RNNLearner(data, model, split_func=meta['split_clas'], **_regularised(meta, learn_kwargs))
     learn.spec = dict(arch=arch.__name__, task='classifier', args=_recipe(args))

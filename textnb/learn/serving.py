@@ -8,7 +8,7 @@ Docs: https://textnb.github.io/textnb/04_learn/serving.html.md"""
 __all__ = ['eval_mode', 'pad_ids', 'TextPredictor']
 
 # %% ../../nbs/04_learn/02_serving.ipynb #e23671c8
-import contextlib, threading, weakref
+import contextlib, copy, threading, weakref
 from pathlib import Path
 
 import numpy as np, torch
@@ -17,7 +17,7 @@ from torch import nn
 
 from .. import __version__
 from ..base import DatasetType, check_text, check_whole, full_float32, save_archive
-from ..text import cut_tokens, show_rows
+from ..text import cut_tokens, show_rows, Text
 from ..train import get_activation
 
 # %% ../../nbs/04_learn/02_serving.ipynb #cb062c87
@@ -116,17 +116,51 @@ def predict_texts(self:TextPredictor,
     return self.predict_ids([self.data.encode(t) for t in texts], bs)
 
 @patch
+def read_text(self:TextPredictor,
+    text, # one text
+)->Text: # its tokens, those that are not in the vocabulary as `xxunk`
+    "`text` as the model reads it"
+    return Text(self.data.encode(text), vocab=self.data.vocab, sep=self.data.train_ds.x.sep, raw=text)
+
+@patch
 def predict(self:TextPredictor,
     text, # one text, or a list of texts; a tuple is one text of several columns
     thresh:float=.5, # several classes a document: those with at least this probability
     bs:int=64, # documents in one batch
+    with_input:bool=False, # the text as the model reads it in front of each triple, as in version 2 of fastai?
+    return_x:bool=False, # the same, by its name in version 1
 )->tuple: # (category, tensor, probabilities), or a list of such triples
     "Predict the label of a text, or of each of many; raises a TypeError that names what is no text"
     _need_labels(self, 'predict')
     texts,one = _texts(text)
     if not texts: return []
     res = [self.data.decode_pred(p, thresh) for p in self.predict_texts(texts, bs)]
+    if with_input or return_x: res = [(self.read_text(t), *o) for t,o in zip(texts, res)]
     return res[0] if one else res
+
+# %% ../../nbs/04_learn/02_serving.ipynb #d5ed2b33
+def _with_dropout(model):
+    "A copy of `model` that drops units as in training, and normalises as in predictions"
+    model = copy.deepcopy(model).train()
+    for m in model.modules():
+        if isinstance(m, nn.modules.batchnorm._BatchNorm): m.eval()
+    return model
+
+@patch
+def predict_with_mc_dropout(self:TextPredictor,
+    text, # one text; a tuple is one text of several columns
+    with_dropout:bool=True, # False gives the same answer `n_times`
+    n_times:int=10, # how often
+)->list: # of triples, as `predict` returns them
+    "Predict a text several times with dropout"
+    _need_labels(self, 'predict_with_mc_dropout')
+    check_text(text, columns=True)
+    n_times = check_whole(n_times, 'n_times', 1)
+    if not with_dropout: return [self.predict(text)]*n_times
+    model = _with_dropout(self.model)
+    x = self.data.one_item(text)[0].to(next(model.parameters()).device)
+    with torch.inference_mode(): outs = [self.activation(model(x)[0])[0].cpu() for _ in range(n_times)]
+    return [self.data.decode_pred(o) for o in outs]
 
 # %% ../../nbs/04_learn/02_serving.ipynb #3c687691
 @patch
