@@ -84,3 +84,11 @@ from .panels import (apply_edits, AttentionPanel, BeamPanel, CleaningDesk, EditP
 
 # %% ../nbs/11_all.ipynb #57b77d5d
 __all__ = [name for name in globals() if not name.startswith('_')]
+
+# %% ../nbs/11_all.ipynb #be7e1ba5
+def __getattr__(name):
+    "What became of a name of fastai that is not here"
+    absent = f"module 'textnb.all' has no attribute {name!r}"
+    if name.startswith('_'): raise AttributeError(absent)
+    from textnb.coming_from_fastai import what_became_of
+    raise AttributeError(f'{absent}. {what_became_of(name)}')
