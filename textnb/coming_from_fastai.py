@@ -7,13 +7,13 @@ Docs: https://textnb.github.io/textnb/10_lessons/coming_from_fastai.html.md"""
 # %% auto #0
 __all__ = ['FastaiName', 'fastai_names', 'what_became_of']
 
-# %% ../nbs/10_lessons/07_coming_from_fastai.ipynb #e0fe9def
+# %% ../nbs/10_lessons/07_coming_from_fastai.ipynb #e9da510d
 from collections import namedtuple
 from functools import cache
 
 from .base import did_you_mean
 
-# %% ../nbs/10_lessons/07_coming_from_fastai.ipynb #3497910a
+# %% ../nbs/10_lessons/07_coming_from_fastai.ipynb #55f41384
 _text_half = '''
 ## fastai.text.transform
 BaseTokenizer SpacyTokenizer Tokenizer Vocab fix_html replace_all_caps replace_rep replace_wrep rm_useless_spaces
@@ -76,7 +76,7 @@ show_piece_attn = shade
 value2rgba: a colour map is an argument of `shaded_html`, `shaded_png` and their like
 '''
 
-# %% ../nbs/10_lessons/07_coming_from_fastai.ipynb #a42a3b4a
+# %% ../nbs/10_lessons/07_coming_from_fastai.ipynb #8db0697f
 _training_half = '''
 ## fastai.basic_data
 DataBunch DatasetType load_data
@@ -166,7 +166,7 @@ Flatten: models for texts have no such layer
 BatchNorm1dFlat: hidden states are not normalised by batches
 
 ## fastai.basic_train
-Learner Recorder load_learner
+Learner LearnerCallback Recorder load_learner
 Learner.fit Learner.lr_range Learner.create_opt Learner.split Learner.freeze_to Learner.freeze Learner.unfreeze
 Learner.save Learner.load Learner.dl Learner.get_preds Learner.pred_batch Learner.validate Learner.summary
 RNNLearner.predict RNNLearner.export RNNLearner.show_results RNNLearner.predict_with_mc_dropout
@@ -262,7 +262,7 @@ get_source_link: the pages of the documentation show the code
 show_video: Jupyter shows videos itself
 '''
 
-# %% ../nbs/10_lessons/07_coming_from_fastai.ipynb #7ecf7dab
+# %% ../nbs/10_lessons/07_coming_from_fastai.ipynb #9b5a4b4c
 _version_2 = '''
 ## fastai.text.core
 BaseTokenizer SpacyTokenizer Tokenizer fix_html replace_all_caps replace_rep replace_wrep rm_useless_spaces
@@ -344,7 +344,7 @@ CorpusBLEUMetric: nothing here translates
 LabelSmoothingCrossEntropyFlat = LabelSmoothingCrossEntropy
 '''
 
-# %% ../nbs/10_lessons/07_coming_from_fastai.ipynb #e1444ce7
+# %% ../nbs/10_lessons/07_coming_from_fastai.ipynb #00c46c86
 FastaiName = namedtuple('FastaiName', 'name module fate told') # `told`: the name here, or why there is none
 
 def _rows_of(text, version):
@@ -362,7 +362,7 @@ def fastai_names()->list: # of `FastaiName`
     texts = (_text_half, 1), (_training_half, 1), (_version_2, 2)
     return [row for text,version in texts for row in _rows_of(text, version)]
 
-# %% ../nbs/10_lessons/07_coming_from_fastai.ipynb #379bd7c5
+# %% ../nbs/10_lessons/07_coming_from_fastai.ipynb #e9557298
 _sentences = {'there':'`{name}` of {module}: the same name here.',
     'renamed':'`{name}` of {module}: here it is `{told}`.',
     'left out':'`{name}` of {module} was left out: {told}.'}

@@ -15,8 +15,8 @@ import torch
 from fastcore.basics import patch
 
 from ..base import DatasetType, listed
-from ..train import BCEWithLogitsFlat, CrossEntropyFlat, as_metric, item_losses
-from .serving import TextPredictor
+from ..train import as_metric, call_loss, item_losses
+from .serving import TextPredictor, activation_named
 from .learner import RNNLearner, archive_readers, learner_from_state, load_learner
 
 # %% ../../nbs/04_learn/04_ensemble.ipynb #a6d9f989
@@ -64,6 +64,8 @@ class EnsembleLearner(TextPredictor):
         self.data = first.data
         self.path = first.path
         self.loss_func = first.loss_func
+        self.own_activation = first.activation
+        self.own_thresh = first.thresh
         if metrics is None: metrics = first.metrics
         self.metrics = metrics if isinstance(metrics, (list,tuple)) else [metrics]
         self.orders = [self._compare(learn, i) for i,learn in enumerate(self.learners)]
@@ -163,9 +165,9 @@ def _check_sets(self:EnsembleLearner, ds_type, ys):
 @patch
 def _scores(self:EnsembleLearner, p):
     "Scores whose activation gives the predictions `p`"
-    if isinstance(self.loss_func, CrossEntropyFlat): return p.clamp(min=torch.finfo(p.dtype).tiny).log()
-    if isinstance(self.loss_func, BCEWithLogitsFlat): return p.logit(1e-7)
-    return p
+    name = activation_named(self)
+    if name in ('softmax','exp'): return p.clamp(min=torch.finfo(p.dtype).tiny).log()
+    return p.logit(1e-7) if name=='sigmoid' else p
 
 @patch
 def get_preds(self:EnsembleLearner,
@@ -193,7 +195,7 @@ def validate(self:EnsembleLearner,
     "Loss and metrics on `ds_type`"
     preds,y = self.get_preds(ds_type)
     scores = self._scores(preds)
-    res = [float(self.loss_func(scores, y))]
+    res = [float(call_loss(self.loss_func, scores, y).mean())]
     for metric in map(as_metric, self.metrics if metrics is None else metrics):
         metric.reset()
         metric.accumulate(scores, y)
@@ -211,7 +213,7 @@ def export_state(self:EnsembleLearner)->tuple: # tensors by name, and the rest a
                 'export works for learners made by text_classifier_learner')
     states = [learn.export_state() for learn in self.learners]
     tensors = {f'{i}.{k}':v for i,(own,_) in enumerate(states) for k,v in own.items()}
-    members = [dict(spec=meta['spec'], data=meta['data']) for _,meta in states]
+    members = [{k:meta[k] for k in ('spec','data','outputs')} for _,meta in states]
     return tensors,dict(kind='ensemble', weights=self.weights, members=members)
 
 # %% ../../nbs/04_learn/04_ensemble.ipynb #efde9829

@@ -19,7 +19,8 @@ from .. import __version__
 from ..base import ArchiveError, load_archive, save_archive
 from ..models import arch_named, get_language_model, get_text_classifier, model_meta
 from ..text import DataBunch, untar_data
-from ..train import accuracy, CrossEntropyFlat, GradientClipping, Learner, LoadReport, RNNTrainer
+from ..train import (accuracy, activations, callback_list, CrossEntropyFlat, GradientClipping, Learner,
+    LoadReport, own_loss, RNNTrainer)
 from .weights import *
 from .serving import *
 
@@ -34,14 +35,16 @@ class RNNLearner(TextPredictor, Learner):
         alpha:float=2., # strength of activation regularisation (AR)
         beta:float=1., # strength of temporal activation regularisation (TAR)
         metrics=None, # default: accuracy for classes and for language models
+        thresh:float=None, # several classes a text: the probability from which on one counts; by default by the loss
         **learn_kwargs, # for `Learner`
     ):
-        if metrics is None: metrics = [accuracy] if isinstance(data.loss_func, CrossEntropyFlat) else []
-        callbacks = list(learn_kwargs.pop('callbacks', None) or [])
+        if metrics is None: metrics = [accuracy] if isinstance(own_loss(data), CrossEntropyFlat) else []
+        callbacks = callback_list(learn_kwargs.pop('callbacks', None))
         callbacks.append(RNNTrainer(alpha=alpha, beta=beta))
         if clip: callbacks.append(GradientClipping(clip))
         super().__init__(data, model, metrics=metrics, callbacks=callbacks, **learn_kwargs)
         if split_func: self.split(split_func)
+        self.own_thresh = thresh
         self.spec = None
         self.load_report = None
 
@@ -219,6 +222,22 @@ def load_pretrained(self:RNNLearner,
     return self
 
 # %% ../../nbs/04_learn/03_learner.ipynb #74ec7851
+def _checked_outputs(outputs, learn_kwargs, source):
+    "Arguments of a learner by what the file `source` says of its outputs; raises an ArchiveError if that is nonsense"
+    name = outputs.get('activation', 'by the loss')
+    thresh = outputs.get('thresh', .5)
+    sound = name is None or name=='by the loss' or name in activations
+    if not sound or not isinstance(thresh, (int,float)) or not 0<=thresh<=1:
+        raise ArchiveError(f'{source} names an activation {name!r:.40} and a threshold {thresh!r:.40}: '
+            f'there are {", ".join(activations)}, and thresholds from 0 to 1. The file is damaged, or of a later one')
+    given = {'activation','loss_func'} & set(learn_kwargs)
+    if name is None and not given:
+        raise ValueError(f'{source} was exported with an activation of its own, which a file cannot hold: '
+            'give it, load_learner(..., activation=...)')
+    own = dict(thresh=float(thresh))
+    if not given and name!='by the loss': own['activation'] = name
+    return {k:v for k,v in own.items() if k not in learn_kwargs}
+
 def learner_from_state(
     meta:dict, # `spec` and `data` of an exported learner
     tensors:dict, # its weights
@@ -228,9 +247,10 @@ def learner_from_state(
 )->RNNLearner: # in eval mode
     "Build the learner whose `export_state` is `tensors` and `meta`"
     spec = meta['spec']
+    outputs = _checked_outputs(meta.get('outputs') or {}, learn_kwargs, source)
     data = DataBunch.from_state(meta['data'], path=source.parent, device=device)
     make = language_model_learner if spec['task']=='lm' else text_classifier_learner
-    learn = make(data, spec['arch'], pretrained=False, **spec['args'], **learn_kwargs)
+    learn = make(data, spec['arch'], pretrained=False, **spec['args'], **outputs, **learn_kwargs)
     fill_module(learn.model, tensors, LoadReport(source.name))
     learn.model.eval()
     return learn
