@@ -291,7 +291,8 @@ def test_plot(learn):
     before,n = dict(matplotlib.rcParams),len(plt.get_fignums())
     fig = faithfulness(learn, attribute(learn, text, 'gradient x input'), n_random=3).plot(figsize=(4,2))
     assert fig.get_facecolor()[:3]==(1,1,1) and len(fig.axes)==2
-    assert dict(matplotlib.rcParams)==before and len(plt.get_fignums())==n
+    assert dict(matplotlib.rcParams)==before and len(plt.get_fignums())==n+1 and plt.gcf() is fig
+    plt.close(fig)
 
 def test_side_effects(learn):
     "Nothing is left behind: flags, gradients, weights"

@@ -354,10 +354,13 @@ def test_words_by_class(interp):
     one = interp.word_summary(as_class='pos', n_texts=5)
     assert set(one['class'])<={'pos'} and one.equals(interp.word_summary(as_class=1, n_texts=5))
 
-def test_figure_is_closed(interp):
-    "The confusion matrix leaves no figure open"
+def test_figure_is_current(interp, tmp_path):
+    "The confusion matrix is pyplot's current figure, so that `plt.savefig` saves it"
     from matplotlib import pyplot as plt
-    n = plt.get_fignums()
-    interp.plot_confusion_matrix()
+    interp.plot_confusion_matrix(title='seen')
+    assert plt.gca().get_title()=='seen'
+    plt.savefig(tmp_path/'a.png')
+    assert (plt.imread(tmp_path/'a.png')[...,:3].std()>.05)
     fig = interp.plot_confusion_matrix(return_fig=True)
-    assert plt.get_fignums()==n and len(fig.axes)==1
+    assert plt.gcf() is fig and len(fig.axes)==1
+    plt.close('all')

@@ -212,7 +212,7 @@ def test_lr_find_interrupted():
     assert not Path('never.csv').exists() and not learn.file_for('never').exists()
 
 def test_no_global_effects():
-    "Law 8: warnings filters, matplotlib's figures and default types stay; no warning is raised on the way"
+    "Law 8: warnings filters and matplotlib's settings stay; no warning is raised on the way; only the pictures are open"
     import matplotlib.pyplot as plt
     filters,figs,rc = list(warnings.filters),plt.get_fignums(),dict(plt.rcParams)
     learn = Learner(points(), mlp(), metrics=accuracy, silent=True)
@@ -220,9 +220,10 @@ def test_no_global_effects():
         warnings.simplefilter('error')
         learn.fit_one_cycle(2, 1e-2)
         learn.lr_find(num_it=30)
-        for f in (learn.recorder.plot, learn.recorder.plot_losses, learn.recorder.plot_lr): f()
+        drawn = [f().number for f in (learn.recorder.plot, learn.recorder.plot_losses, learn.recorder.plot_lr)]
         learn.summary()
-    assert warnings.filters==filters and plt.get_fignums()==figs and dict(plt.rcParams)==rc
+    assert warnings.filters==filters and plt.get_fignums()==[*figs, *drawn] and dict(plt.rcParams)==rc
+    for n in drawn: plt.close(n)
 
 # order of epochs
 

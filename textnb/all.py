@@ -24,40 +24,41 @@ from .base import (ArchiveError, Config, DatasetType, default_device, defaults, 
 # %% ../nbs/11_all.ipynb #f420d29e
 # chkstyle: skip
 from .text import (BaseTokenizer, BOS, build_store, Category, CategoryList, clean_text, csv_texts, DataBunch,
-    deal_caps, DocLoader, docstrings, DocumentError, download_url, EmptyLabelList, encode_texts, EOS, fix_html, FLD,
-    FloatItem, FloatList, folder_texts, hash_split, human_numbers, ItemBase, ItemList, ItemLists, join_texts,
-    LabelList, LabelLists, LanguageModelPreLoader, LMLabelList, LMLoader, LMTextList, load_data, movie_snippets,
-    MultiCategory, MultiCategoryList, number_words, NumericalizeProcessor, open_text, OpenFileProcessor, PAD,
-    pad_collate, parquet_texts, python_docs, read_table, register_rule, register_tokenizer, replace_all_caps,
-    replace_rep, replace_wrep, rm_useless_spaces, sentence_groups, show_rows, SortishSampler, SortSampler,
-    SpacyTokenizer, spec_add_spaces, SPProcessor, SubwordTokenizer, Text, text_extensions, TextClasDataBunch,
-    TextDataBunch, TextList, TextLMDataBunch, TextProcessor, Texts, TK_MAJ, TK_REP, TK_UP, TK_WREP, token_spans,
-    TokenizeProcessor, Tokenizer, TokenStore, UNK, untar_data, url2name, url2path, URLs, Vocab, word_groups,
-    WordTokenizer)
+    deal_caps, DocLoader, docstrings, download_url, EmptyLabel, EmptyLabelList, EOS, fix_html, FLD, FloatItem,
+    FloatList, folder_texts, hash_split, human_numbers, ItemBase, ItemList, ItemLists, join_texts, LabelList,
+    LabelLists, LanguageModelPreLoader, LMLabelList, LMLoader, LMTextList, load_data, movie_snippets, MultiCategory,
+    MultiCategoryList, NumericalizeProcessor, open_text, OpenFileProcessor, PAD, pad_collate, parquet_texts,
+    python_docs, read_table, register_rule, register_tokenizer, replace_all_caps, replace_rep, replace_wrep,
+    rm_useless_spaces, sentence_groups, show_rows, SortishSampler, SortSampler, SpacyTokenizer, spec_add_spaces,
+    SPProcessor, SubwordTokenizer, Text, text_extensions, TextClasDataBunch, TextDataBunch, TextList, TextLMDataBunch,
+    TextProcessor, Texts, TK_MAJ, TK_REP, TK_UP, TK_WREP, token_spans, TokenizeProcessor, Tokenizer, TokenStore, UNK,
+    untar_data, url2name, url2path, URLs, Vocab, word_groups, WordTokenizer)
 
 # %% ../nbs/11_all.ipynb #697552f7
 # chkstyle: skip
 from .train import (AccumulateScheduler, accuracy, accuracy_thresh, AdamW, anneal_cos, anneal_exp, auc_roc,
-    AUROC, AvgMetric, BCEWithLogitsFlat, Callback, CancelBatchException, CancelEpochException, CancelFitException,
-    CancelStepException, CheckpointCallback, ConfusionMatrix, CrossEntropyFlat, CSVLogger, EarlyStoppingCallback,
-    error_rate, FBeta, fbeta, FlatCosScheduler, FlatLoss, get_activation, GradientClipping, KappaScore, Learner,
-    LoadReport, LRFinder, MatthewsCorrcoef, MatthewsCorreff, mean_absolute_error, mean_squared_error, Metric,
-    MixedPrecision, MSELossFlat, MultiLabelFbeta, one_cycle, OneCycleScheduler, Perplexity, perplexity, Precision,
-    R2Score, Recall, Recorder, ReduceLROnPlateau, ReduceLROnPlateauCallback, RNNTrainer, root_mean_squared_error,
+    auc_roc_score, AUROC, AvgMetric, BCEWithLogitsFlat, Callback, CancelBatchException, CancelEpochException,
+    CancelFitException, CancelStepException, CheckpointCallback, ConfusionMatrix, CrossEntropyFlat, CSVLogger,
+    EarlyStoppingCallback, error_rate, exp_rmspe, F1Score, fbeta, FBeta, FlatCosScheduler, FlatLoss, FlattenedLoss,
+    get_activation, GradientClipping, KappaScore, LabelSmoothingCrossEntropy, Learner, LearnerCallback, LoadReport, LRFinder, mae,
+    MatthewsCorrcoef, MatthewsCorreff, mean_absolute_error, mean_squared_error, Metric, MixedPrecision, mse,
+    MSELossFlat, MultiLabelFbeta, one_cycle, OneCycleScheduler, perplexity, Perplexity, Precision, r2_score, R2Score,
+    Recall, Recorder, ReduceLROnPlateau, ReduceLROnPlateauCallback, rmse, RNNTrainer, root_mean_squared_error,
     SaveModelCallback, Scheduler, StopAfterNBatches, suggest_lr, TerminateOnNaN, TerminateOnNaNCallback,
     top_k_accuracy, TrackerCallback)
 
 # %% ../nbs/11_all.ipynb #2c94b464
 # chkstyle: skip
 from .models import (Activation, AWD_LSTM, awd_lstm_clas_config, awd_lstm_clas_split, awd_lstm_lm_config,
-    awd_lstm_lm_split, awd_lstm_small_clas_config, awd_lstm_small_lm_config, awd_qrnn_clas_config,
-    awd_qrnn_lm_config, awd_qrnn_small_clas_config, awd_qrnn_small_lm_config, dropout_mask, EmbeddingDropout,
-    get_language_model, get_text_classifier, gru_clas_config, gru_lm_config, LinearDecoder, LSTM, masked_concat_pool,
-    model_meta, MultiBatchEncoder, multifit_clas_config, multifit_lm_config, MultiHeadAttention,
-    MultiHeadRelativeAttention, PoolingLinearClassifier, PositionalEncoding, QRNN, QRNNLayer, register_arch,
-    RNNDropout, SequentialRNN, SimpleGRU, tfmer_clas_config, tfmer_clas_split, tfmer_lm_config, tfmer_lm_split,
-    tfmer_small_clas_config, tfmer_small_lm_config, tfmerXL_clas_config, tfmerXL_clas_split, tfmerXL_lm_config,
-    tfmerXL_lm_split, tfmerXL_small_clas_config, tfmerXL_small_lm_config, Transformer, TransformerXL, WeightDropout)
+    awd_lstm_lm_split, awd_lstm_small_clas_config, awd_lstm_small_lm_config, awd_qrnn_clas_config, awd_qrnn_lm_config,
+    awd_qrnn_small_clas_config, awd_qrnn_small_lm_config, dropout_mask, EmbeddingDropout, get_language_model,
+    get_text_classifier, gru_clas_config, gru_lm_config, LinearDecoder, LSTM, masked_concat_pool, model_meta,
+    MultiBatchEncoder, multifit_clas_config, multifit_lm_config, MultiHeadAttention, MultiHeadRelativeAttention,
+    PoolingLinearClassifier, PositionalEncoding, QRNN, QRNNLayer, register_arch, RNNDropout, SequentialRNN, SimpleGRU,
+    tfmer_clas_config, tfmer_clas_split, tfmer_lm_config, tfmer_lm_split, tfmer_small_clas_config,
+    tfmer_small_lm_config, tfmerXL_clas_config, tfmerXL_clas_split, tfmerXL_lm_config, tfmerXL_lm_split,
+    tfmerXL_small_clas_config, tfmerXL_small_lm_config, Transformer, transformer_clas_config, transformer_lm_config,
+    TransformerXL, transformerxl_clas_config, transformerxl_lm_config, WeightDropout)
 
 # %% ../nbs/11_all.ipynb #16e8f583
 # chkstyle: skip
@@ -66,15 +67,15 @@ from .learn import (convert_weights, encoder_of, EnsembleLearner, language_model
 
 # %% ../nbs/11_all.ipynb #b0caa897
 # chkstyle: skip
-from .write import BeamTree, decode_spec_tokens
+from .write import decode_spec_tokens
 
 # %% ../nbs/11_all.ipynb #cc46acce
 # chkstyle: skip
-from .explain import (attention_lrp, attribute, Attribution, attribution_methods, baselines, confident_joint,
-    edits_frame, Faithfulness, faithfulness, flip_class, hotflip, infidelity, label_quality, League, league,
-    LiveText, lm_words, lrp, max_sensitivity, memory_view, MemoryView, methods_of, mistakes, out_of_sample_preds,
-    plant_words, propose, randomisation_check, register_method, rollout, shade, shaded_html, shaded_latex,
-    shaded_png, shaded_text, shapley, Surprisal, surprisal, TextClassificationInterpretation)
+from .explain import (attention_lrp, attribute, Attribution, attribution_methods, baselines,
+    ClassificationInterpretation, confident_joint, edits_frame, faithfulness, Faithfulness, flip_class, hotflip,
+    infidelity, label_quality, league, LiveText, lm_words, lrp, max_sensitivity, memory_view, methods_of, mistakes,
+    out_of_sample_preds, plant_words, propose, randomisation_check, register_method, rollout, shade, shaded_html,
+    shaded_latex, shaded_png, shaded_text, shapley, surprisal, TextClassificationInterpretation)
 
 # %% ../nbs/11_all.ipynb #a3041297
 # chkstyle: skip
@@ -83,3 +84,11 @@ from .panels import (apply_edits, AttentionPanel, BeamPanel, CleaningDesk, EditP
 
 # %% ../nbs/11_all.ipynb #57b77d5d
 __all__ = [name for name in globals() if not name.startswith('_')]
+
+# %% ../nbs/11_all.ipynb #be7e1ba5
+def __getattr__(name):
+    "What became of a name of fastai that is not here"
+    absent = f"module 'textnb.all' has no attribute {name!r}"
+    if name.startswith('_'): raise AttributeError(absent)
+    from textnb.coming_from_fastai import what_became_of
+    raise AttributeError(f'{absent}. {what_became_of(name)}')

@@ -6,12 +6,14 @@ Docs: https://textnb.github.io/textnb/09_base/documentation.html.md"""
 
 # %% auto #0
 __all__ = ['Param', 'Md', 'jekyll_note', 'jekyll_warn', 'jekyll_important', 'param_rows', 'signature_md', 'params_table',
-           'docstring_md', 'show_doc', 'doc']
+           'docstring_md', 'doc_md', 'ShownMd', 'show_doc', 'doc']
 
 # %% ../../nbs/09_base/10_documentation.ipynb #5b756153
 import inspect, re, sys
 from collections import namedtuple
 from enum import Enum
+
+from fastcore.basics import in_notebook
 
 # %% ../../nbs/09_base/10_documentation.ipynb #93f6baf8
 class Md(str):
@@ -161,17 +163,45 @@ def docstring_md(
     "What `obj` says about itself"
     return Md(_no_html(inspect.getdoc(obj) or ''))
 
+# %% ../../nbs/09_base/10_documentation.ipynb #1bb847da
+def doc_md(
+    obj, # a function, class, method, property or module
+    name:str, # what it is called
+    title_level:int, # level of the heading, 0 for none
+)->Md: # heading, signature, docstring and parameters
+    "All that is known of `obj`"
+    heading = f'{"#"*title_level} `{name}`' if title_level else ''
+    parts = [heading, signature_md(obj, name), docstring_md(obj), params_table(obj)]
+    return Md('\n\n'.join(o for o in parts if o))
+
+# %% ../../nbs/09_base/10_documentation.ipynb #84ba7703
+class ShownMd(Md):
+    "Markdown that was displayed when it was made, and is not displayed again at the end of the same cell"
+    def __init__(self, text): self.cell = _cell_number()
+    def _ipython_display_(self):
+        from IPython.display import display
+        if self.cell!=_cell_number(): display(Md(self))
+
+def _cell_number():
+    "The number of the cell that runs"
+    from IPython import get_ipython
+    return get_ipython().execution_count
+
+def _shown(md):
+    "`md` as Markdown; a notebook displays it now"
+    if not in_notebook(): return Md(md)
+    from IPython.display import display
+    display(Md(md))
+    return ShownMd(md)
+
 # %% ../../nbs/09_base/10_documentation.ipynb #876a1cf8
 def show_doc(
     obj, # a function, class, method, property or module
     title_level:int=2, # level of the heading, 0 for none
     name:str|None=None, # heading in place of the name of `obj`
-)->Md: # which a notebook renders
+)->Md: # displayed already
     "Show the signature of `obj`, its docstring, and what its parameters mean"
-    name = name or _name_of(obj)
-    heading = f'{"#"*title_level} `{name}`' if title_level else ''
-    parts = [heading, signature_md(obj, name), docstring_md(obj), params_table(obj)]
-    return Md('\n\n'.join(o for o in parts if o))
+    return _shown(doc_md(obj, name or _name_of(obj), title_level))
 
 # %% ../../nbs/09_base/10_documentation.ipynb #59feb801
 def _docs_link(obj):
@@ -185,4 +215,5 @@ def doc(
 )->Md: # which a notebook renders
     "Show the documentation of `obj`, with a link to the site"
     link = _docs_link(obj)
-    return Md(show_doc(obj, title_level=0) + (f'\n\n[On the site]({link})' if link else ''))
+    md = doc_md(obj, _name_of(obj), 0)
+    return _shown(f'{md}\n\n[On the site]({link})' if link else md)

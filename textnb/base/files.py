@@ -97,3 +97,10 @@ def load_json(
     except ValueError as e:
         cure = 'it may have been cut off or edited. Restore it or make it anew.'
         raise ValueError(f'{path} is not valid JSON ({e}): {cure}') from e
+
+# %% ../../nbs/09_base/01_files.ipynb #77e4d2e0
+def _ls(self:Path)->list: # of paths, sorted
+    "The files and folders in this folder"
+    return sorted(self.iterdir())
+
+if not hasattr(Path, 'ls'): Path.ls = _ls

@@ -94,6 +94,7 @@ def _filled(q, name, scores, **info):
     probs = q.learn.activation(q.output).double().cpu().numpy()
     scores = torch.as_tensor(scores).detach().double().cpu().numpy()
     in_order = slice(None, None, -1 if q.backwards else 1)
+    if q.meaning!='classes': info = {**info, 'details':{**info.get('details', {}), 'scores':q.meaning}}
     a = Attribution(q.plain_text, q.tokens, q.ids[in_order].copy(), scores[in_order].copy(), q.k, names[q.k],
         probs[q.k:q.k+1] if q.is_lm else probs, name, attribution_methods[name].signed, q.spans, q.kind,
         None if q.rival is None else names[q.rival], q.value, is_lm=q.is_lm, **info)

@@ -6,16 +6,17 @@ Docs: https://textnb.github.io/textnb/06_explain/question.html.md"""
 
 # %% auto #0
 __all__ = ['target_kinds', 'baselines', 'class_scores', 'next_scores', 'scores_of', 'word_vectors', 'grad_wrt_words',
-           'explained_number', 'class_names', 'class_number', 'Question', 'check_finite']
+           'meaning_of', 'explained_number', 'class_names', 'class_number', 'Question', 'check_finite']
 
 # %% ../../nbs/06_explain/03_question.ipynb #e707ae1b
 import numpy as np, torch
 from fastcore.basics import patch
 
 from ..base import did_you_mean, listed, nearest
-from ..learn import encoder_of, eval_mode, is_classifier
+from ..learn import activation_named, encoder_of, eval_mode, is_classifier
 from ..learn import pad_ids
 from ..text import sentence_groups, token_spans, word_groups
+from ..train import activation_name, own_loss
 
 # %% ../../nbs/06_explain/03_question.ipynb #9290f01e
 def class_scores(
@@ -72,11 +73,13 @@ def grad_wrt_words(
     return grad,emb.detach()[0],scores.detach()
 
 # %% ../../nbs/06_explain/03_question.ipynb #03fc35d4
-def _meaning(loss_func):
-    "What the scores are: of 'classes' that compete, of 'labels' that do not, or 'numbers'"
-    name = type(loss_func).__name__
-    if name.startswith('CrossEntropy'): return 'classes'
-    return 'labels' if name.startswith('BCE') else 'numbers'
+_meanings = dict(softmax='classes', sigmoid='labels') # of scores, by the activation that belongs to them
+
+def meaning_of(
+    learn, # a learner
+)->str: # 'classes' that compete, 'labels' that do not, or 'numbers'
+    "What the scores of the model of `learn` are, by its activation; by its labels if that has no name"
+    return _meanings.get(activation_named(learn) or activation_name(None, own_loss(learn.data)), 'numbers')
 
 def _margin(s, k, meaning):
     if meaning!='classes' or s.shape[-1]==1: return s[...,k]
@@ -104,7 +107,8 @@ def explained_number(
     kind:str='margin', # one of `target_kinds`
 )->torch.Tensor: # (…) in double precision
     "The number of `kind` that speaks for the class `k`"
-    return _kinds[kind](scores.double(), k, _meaning(loss_func))
+    meaning = _meanings.get(activation_name(loss_func), 'numbers')
+    return _kinds[kind](scores.double(), k, meaning)
 
 # %% ../../nbs/06_explain/03_question.ipynb #5dd2f5a0
 def class_names(
@@ -278,13 +282,21 @@ def check_classes(self:Question):
         if given is not None: class_number(self.learn, given, len(self.output))
 
 # %% ../../nbs/06_explain/03_question.ipynb #d47abd8c
+@patch(as_prop=True)
+def meaning(self:Question)->str: # 'classes' that compete, 'labels' that do not, or 'numbers'
+    "What the scores are"
+    if 'meaning' not in self._known: self._known['meaning'] = meaning_of(self.learn)
+    return self._known['meaning']
+
+# %% ../../nbs/06_explain/03_question.ipynb #06d1fc1e
 @patch
 def of(self:Question,
     scores:torch.Tensor, # (…, classes) scores
 )->torch.Tensor: # (…) in double precision
     "The number that is explained, of the model's scores"
     if self.kind=='contrast': return scores[...,self.k].double()-scores[...,self.rival].double()
-    return explained_number(scores, self.k, self.learn.loss_func, self.kind)
+    if self.kind=='prob': return self.learn.activation(scores.double())[...,self.k]
+    return _kinds[self.kind](scores.double(), self.k, self.meaning)
 
 @patch
 def of_ids(self:Question,

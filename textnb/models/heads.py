@@ -114,12 +114,20 @@ def bn_drop_lin(
     return layers + ([actn] if actn is not None else [])
 
 # %% ../../nbs/03_models/02_heads.ipynb #e42db1c2
+def _check_range(y_range):
+    "`y_range` as a pair of numbers; raises a ValueError if it is none"
+    try: low,high = map(float, y_range)
+    except (TypeError,ValueError): low,high = 0,0
+    if low<high: return low,high
+    raise ValueError(f'y_range is a pair of numbers, the smaller first, such as (0, 5.5), and not {y_range}')
+
 class PoolingLinearClassifier(nn.Module):
     "Concat pooling, then linear blocks of sizes `layers` with dropouts `drops`"
     def __init__(self,
         layers:list, # sizes: 3 × hidden, any in between, classes
         drops:list, # a dropout for each block: one fewer than `layers`
         bidir:bool=False, # does the encoder read both ways?
+        y_range:tuple=None, # numbers that the answers stay between, by a sigmoid
     ):
         super().__init__()
         n_blocks = len(layers)-1
@@ -127,6 +135,7 @@ class PoolingLinearClassifier(nn.Module):
             raise ValueError(f'{len(layers)} layer sizes make {n_blocks} blocks, and there are {len(drops)} dropouts: '
                 'give one for each block')
         self.bidir = bidir
+        self.y_range = None if y_range is None else _check_range(y_range)
         blocks = []
         for i,p in enumerate(drops):
             actn = nn.ReLU(inplace=True) if i<n_blocks-1 else None
@@ -137,7 +146,10 @@ class PoolingLinearClassifier(nn.Module):
     )->tuple: # scores (bs, classes), raw_outputs, outputs
         "Scores of each class for each row of `input`"
         raw_outputs,outputs,mask = input
-        return self.layers(masked_concat_pool(outputs, mask, self.bidir)), raw_outputs, outputs
+        scores = self.layers(masked_concat_pool(outputs, mask, self.bidir))
+        if self.y_range is None: return scores, raw_outputs, outputs
+        low,high = self.y_range
+        return low+(high-low)*scores.float().sigmoid(), raw_outputs, outputs
 
 # %% ../../nbs/03_models/02_heads.ipynb #6fa4b5c5
 head_config = dict(lin_ftrs=[50], ps=0.1) # a head's default: sizes of its hidden layers, and their dropout
@@ -149,6 +161,7 @@ def text_head(
     lin_ftrs:list=None, # sizes of hidden layers; those of `head_config` if None
     ps:float=None, # their dropouts: a float, or a list as long as `lin_ftrs`; that of `head_config` if None
     bidir:bool=False, # does the encoder read both ways?
+    y_range:tuple=None, # numbers that the answers stay between
 )->PoolingLinearClassifier: # pooling, one block for each hidden layer, and a last one
     "The head of a text classifier"
     lin_ftrs = list(head_config['lin_ftrs'] if lin_ftrs is None else lin_ftrs)
@@ -157,4 +170,4 @@ def text_head(
     if len(drops)!=len(lin_ftrs):
         raise ValueError(f'lin_ftrs has {len(lin_ftrs)} sizes and ps {len(drops)} dropouts: '
             'give one dropout for each, or a float for all')
-    return PoolingLinearClassifier([3*n_hid, *lin_ftrs, n_class], [output_p,*drops], bidir=bidir)
+    return PoolingLinearClassifier([3*n_hid, *lin_ftrs, n_class], [output_p,*drops], bidir=bidir, y_range=y_range)

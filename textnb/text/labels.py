@@ -6,8 +6,8 @@ Docs: https://textnb.github.io/textnb/01_text/labels.html.md"""
 
 # %% auto #0
 __all__ = ['loss_of_kind', 'Category', 'MultiCategory', 'FloatItem', 'as_name', 'as_names', 'lookalikes', 'LabelItems',
-           'EmptyLabelList', 'LMLabelList', 'need_labels', 'sorted_classes', 'CategoryList', 'MultiCategoryList',
-           'is_one_or_zero', 'as_one', 'FloatList', 'label_class']
+           'EmptyLabel', 'EmptyLabelList', 'LMLabelList', 'need_labels', 'sorted_classes', 'CategoryList',
+           'MultiCategoryList', 'is_one_or_zero', 'as_one', 'FloatList', 'label_class']
 
 # %% ../../nbs/01_text/13_labels.ipynb #ef298560
 import copy, warnings
@@ -75,14 +75,14 @@ def lookalikes(
 loss_of_kind = {} # 'category', 'multi', 'float' or 'lm': the loss to train with; the part `train` fills it
 
 class LabelItems:
-    "Labels in a row: as they came in `items`, as numbers in `labels`"
+    "Labels in a row: as they came in `raw`, as numbers in `labels`"
     kind = None # the name of the kind
     c = 0 # outputs that a model needs
     def __init__(self,
         items, # labels
         classes:list|None=None, # names of the classes; None: those of the training labels
     ):
-        self.items = self.tidy(items)
+        self.raw = self.tidy(items)
         self.classes = None if classes is None else as_names(classes)
     def tidy(self, items):
         "`items` as an array of objects, each as the kind wants it"
@@ -94,7 +94,7 @@ class LabelItems:
     @property
     def c2i(self):
         "The number of each class"
-        return {name: i for i,name in enumerate(self.classes)}
+        return {name: i for i,name in enumerate(self.classes or [])}
     @property
     def loss_func(self):
         "The loss for labels of this kind, None if training is not imported or there is nothing to learn"
@@ -108,7 +108,7 @@ def take(self:LabelItems,
     "The labels at `idxs`"
     res = copy.copy(self)
     res.labels = self.labels[idxs]
-    if len(self.items)==len(self.labels): res.items = self.items[idxs]
+    if len(self.raw)==len(self.labels): res.raw = self.raw[idxs]
     return res
 
 @patch
@@ -117,7 +117,7 @@ def like(self:LabelItems,
 )->LabelItems: # with the same classes
     "A list of other labels of the same kind"
     res = copy.copy(self)
-    res.items = self.tidy(items)
+    res.raw = self.tidy(items)
     return res
 
 @patch
@@ -130,14 +130,19 @@ def empty(self:LabelItems,
     return res
 
 # %% ../../nbs/01_text/13_labels.ipynb #08f5b94c
+class EmptyLabel(ItemBase):
+    "No label: a zero for the model, nothing for the reader"
+    def __init__(self): super().__init__(0, '')
+    def __hash__(self): return 0
+
 class EmptyLabelList(LabelItems):
     "No labels: zeros"
     kind = 'empty'
     def fit(self): pass
     def encode(self):
-        self.labels = np.zeros(len(self.items), dtype=np.int64)
-        return np.ones(len(self.items), dtype=bool)
-    def reconstruct(self, t): return ItemBase(0, '')
+        self.labels = np.zeros(len(self.raw), dtype=np.int64)
+        return np.ones(len(self.raw), dtype=bool)
+    def reconstruct(self, t): return EmptyLabel()
     def analyze_pred(self, pred, thresh=0.5): return pred
 
 class LMLabelList(EmptyLabelList):
@@ -175,10 +180,10 @@ class CategoryList(LabelItems):
     @property
     def c(self): return len(self.classes)
     def fit(self):
-        if self.classes is None: self.classes = sorted_classes(self.items)
+        if self.classes is None: self.classes = sorted_classes(self.raw)
     def encode(self):
         number = self.c2i
-        self.labels = np.array([number.get(o, -1) for o in self.items], dtype=np.int64)
+        self.labels = np.array([number.get(o, -1) for o in self.raw], dtype=np.int64)
         return self.labels>=0
 
 # %% ../../nbs/01_text/13_labels.ipynb #10664f7b
@@ -219,7 +224,7 @@ class MultiCategoryList(LabelItems):
         elif isinstance(o, str) or not hasattr(o, '__iter__'): o = [o]
         return [name for name in map(as_name, o) if name!='']
     def fit(self):
-        if self.classes is None: self.classes = sorted_classes(name for o in self.items for name in self._split(o))
+        if self.classes is None: self.classes = sorted_classes(name for o in self.raw for name in self._split(o))
 
 # %% ../../nbs/01_text/13_labels.ipynb #cd573af8
 _one_words = {word: number for number,words in ((1,'1 1.0 true yes y t on x'),(0,'0 0.0 false no n f off'))
@@ -243,18 +248,18 @@ def as_one(
 @patch
 def encode(self:MultiCategoryList):
     "Make `labels`; all items can be used"
-    shape = len(self.items),self.c
+    shape = len(self.raw),self.c
     if self.one_hot:
-        self.labels = np.array([list(map(as_one, o)) for o in self.items], dtype=np.float32).reshape(shape)
-        return np.ones(len(self.items), dtype=bool)
+        self.labels = np.array([list(map(as_one, o)) for o in self.raw], dtype=np.float32).reshape(shape)
+        return np.ones(len(self.raw), dtype=bool)
     self.labels = np.zeros(shape, dtype=np.float32)
     self.unknown = set()
     number = self.c2i
-    for row,o in zip(self.labels, self.items):
+    for row,o in zip(self.labels, self.raw):
         for name in self._split(o):
             if name in number: row[number[name]] = 1
             else: self.unknown.add(name)
-    return np.ones(len(self.items), dtype=bool)
+    return np.ones(len(self.raw), dtype=bool)
 
 # %% ../../nbs/01_text/13_labels.ipynb #871bc292
 @patch
@@ -289,15 +294,15 @@ class FloatList(LabelItems):
     @property
     def c(self): return self.width
     def fit(self):
-        rows = len(self.items) and isinstance(self.items[0], (list,tuple,np.ndarray))
-        self.width = len(self.items[0]) if rows else 1
+        rows = len(self.raw) and isinstance(self.raw[0], (list,tuple,np.ndarray))
+        self.width = len(self.raw[0]) if rows else 1
     def encode(self):
-        try: numbers = np.array([o if np.isscalar(o) else list(o) for o in self.items], dtype=np.float32)
-        except (TypeError,ValueError) as e: raise ValueError(_no_numbers(self.items, e)) from e
+        try: numbers = np.array([o if np.isscalar(o) else list(o) for o in self.raw], dtype=np.float32)
+        except (TypeError,ValueError) as e: raise ValueError(_no_numbers(self.raw, e)) from e
         if not len(numbers) and self.width>1: numbers = numbers.reshape(0, self.width)
         _check_numbers(numbers, self.log)
         self.labels = np.log(numbers) if self.log else numbers
-        return np.ones(len(self.items), dtype=bool)
+        return np.ones(len(self.raw), dtype=bool)
 
 def _no_numbers(items, e):
     "What is wrong with `items`, which are not all numbers"
@@ -356,6 +361,15 @@ def label_class(
     else: return FloatList if any(map(_is_float, labels)) and all(map(_is_number, labels)) else CategoryList
     numbers = len(labels) and all(map(_is_float, labels))
     return FloatList if numbers else MultiCategoryList
+
+# %% ../../nbs/01_text/13_labels.ipynb #8a9a797f
+@patch(as_prop=True)
+def items(self:LabelItems)->np.ndarray: # a number, a list of numbers or a row for each
+    "The labels as version 1 of fastai keeps them, and as they came before they are encoded"
+    if not hasattr(self, 'labels'): return self.raw
+    if self.kind=='float' and self.log: return np.exp(self.labels)
+    if self.kind!='multi' or self.one_hot: return self.labels
+    return as_items([np.flatnonzero(row).tolist() for row in self.labels])
 
 # %% ../../nbs/01_text/13_labels.ipynb #b21d94c1
 @patch

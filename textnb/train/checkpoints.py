@@ -163,5 +163,5 @@ def resume(self:Learner,
         if hasattr(self.model, 'state'): self.model.state = to_device(fit['state'], self.device)
         set_rng_state(meta['rng'])
 
-    self.run_epochs(fit['n_epochs'], fit['stop_epoch'], start_epoch=fit['epoch'], callbacks=[*(callbacks or []), *new],
-        first_batch=fit['next_batch'], restore=restore)
+    self.run_epochs(fit['n_epochs'], fit['stop_epoch'], start_epoch=fit['epoch'],
+        callbacks=[*callback_list(callbacks), *new], first_batch=fit['next_batch'], restore=restore)

@@ -33,14 +33,28 @@ class CSVLogger(Callback):
     def before_fit(self):
         keep = self.append and self.path.exists()
         self.old = self.path.read_text(encoding='utf-8') if keep else ''
+        if self.old and self.old[-1]!='\n': self.old += '\n'
 
     def after_epoch(self):
         rec = self.learn.recorder
         table = io.StringIO(newline='')
-        csv.writer(table, lineterminator='\n').writerows([rec.names, *rec.cells])
+        names = [] if self._names_stand() else [rec.names]
+        csv.writer(table, lineterminator='\n').writerows([*names, *rec.cells])
         with atomic_write(self.path, 'w') as f: f.write(self.old+table.getvalue())
 
+    def _names_stand(self):
+        "Are the last names in the old part those of this fit?"
+        rows = list(csv.reader(io.StringIO(self.old)))
+        heads = [row for row in rows if row[:1]==['epoch']]
+        return bool(heads) and heads[-1]==self.learn.recorder.names
+
     def read_logged_file(self): # a DataFrame
-        "The file as a DataFrame"
+        "The file as a DataFrame, with the columns of all fits where those had other ones"
         import pandas as pd
-        return pd.read_csv(self.path)
+        parts = [] # a list of rows for each line of names
+        for row in csv.reader(io.StringIO(self.path.read_text(encoding='utf-8'))):
+            if row[:1]==['epoch']: parts.append([])
+            if row: parts[-1].append(row)
+        tables = [pd.DataFrame(rows, columns=names) for names,*rows in parts if rows]
+        text = pd.concat(tables, ignore_index=True).to_csv(index=False)
+        return pd.read_csv(io.StringIO(text))

@@ -17,6 +17,13 @@ from fastcore.basics import patch
 from .callback import *
 
 # %% ../../nbs/02_train/15_early_stopping.ipynb #56022555
+_older_names = dict(val_loss='valid_loss', trn_loss='train_loss')
+
+def _column(monitor, names):
+    "The column that `monitor` means among `names`, also by a name that fastai has for it"
+    def plain(o): return _older_names.get(o, o).replace('_', '')
+    return next((o for o in names if plain(o)==plain(monitor)), monitor)
+
 class TrackerCallback(Callback):
     "Watches a column of the recorder's table; raises a ValueError for an unknown `mode`"
     state_attrs = ('best','wait')
@@ -27,13 +34,14 @@ class TrackerCallback(Callback):
         min_delta:float=0., # the least that counts as better
     ):
         if mode not in ('auto','min','max'): raise ValueError(f"mode={mode!r}: choose 'auto', 'min' or 'max'")
-        if mode=='auto': mode = 'min' if any(o in monitor for o in ('loss','error','perplexity')) else 'max'
+        if mode=='auto': mode = 'min' if any(o in monitor for o in ('loss','error','perplexity','rmspe')) else 'max'
         self.monitor = monitor
         self.sign = -1 if mode=='min' else 1
         self.min_delta = min_delta
 
     def before_fit(self):
         names = self.learn.recorder.names[1:]
+        if self.monitor not in names: self.monitor = _column(self.monitor, names)
         cannot = f'{self.name} cannot watch {self.monitor!r}'
         if self.monitor not in names: raise ValueError(f'{cannot}: the columns are {", ".join(names)}')
         if self.monitor!='train_loss' and not len(getattr(self.learn.data, 'valid_dl', None) or ()):
@@ -113,14 +121,16 @@ class ReduceLROnPlateauCallback(TrackerCallback):
         patience:int=0, # epochs without improvement that are put up with
         factor:float=0.2, # what the rates are multiplied with
         min_delta:float=0., # the least that counts as better
+        min_lr:float=0., # no rate is lowered below this
     ):
         super().__init__(monitor, mode, min_delta)
         self.patience = patience
         self.factor = factor
+        self.min_lr = min_lr
 
     def after_epoch(self):
         if self.improved() or self.wait<=self.patience: return
-        for g in self.learn.opt.param_groups: g['lr'] *= self.factor
+        for g in self.learn.opt.param_groups: g['lr'] = min(g['lr'], max(g['lr']*self.factor, self.min_lr))
         self.wait = 0
 
 ReduceLROnPlateau = ReduceLROnPlateauCallback

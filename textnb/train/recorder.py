@@ -14,7 +14,7 @@ import numpy as np, torch
 from fastcore.basics import in_notebook, patch
 from torch import Tensor
 
-from ..base import html_table, progress, show_html
+from ..base import html_table, new_figure, progress, show_html
 from .callback import *
 from .metrics import *
 
@@ -161,16 +161,18 @@ def after_fit(self:ProgressBar):
 # %% ../../nbs/02_train/04_recorder.ipynb #c84f5b46
 def _axes(ax, xlabel, ylabels):
     "Axes to draw on, one for each of `ylabels`"
-    if ax is None:
-        import matplotlib.pyplot as plt
-        n = len(ylabels)
-        fig,ax = plt.subplots(1, n, figsize=(4.5*n,3), layout='constrained')
-        plt.close(fig)
+    n = len(ylabels)
+    if ax is None: _,ax = new_figure(n, figsize=(4.5*n,3), layout='constrained')
     axs = np.atleast_1d(ax)
     for a,ylabel in zip(axs, ylabels): a.set(xlabel=xlabel, ylabel=ylabel)
     return axs
 
 def _cut(xs, skip_start, skip_end): return xs[skip_start:len(xs)-skip_end]
+
+def _epochs_left(n, n_batches, skip_start, skip_end):
+    "Which of `n` epochs end between the batches that are left out"
+    ends = np.arange(1, n+1)*n_batches/max(n, 1)
+    return np.flatnonzero((ends>=skip_start)&(ends<=n_batches-skip_end))
 
 # %% ../../nbs/02_train/04_recorder.ipynb #3699cbc0
 @patch
@@ -178,6 +180,8 @@ def plot_losses(self:Recorder,
     skip_start:int=0, # batches to leave out at the beginning
     skip_end:int=0, # and at the end
     ax=None, # matplotlib axes to draw on
+    return_fig:bool=None, # taken for fastai's callers
+    show_grid:bool=False, # lines behind the curves?
 ): # a matplotlib figure
     "Training loss of each batch (smoothed), and validation loss of each epoch"
     ax = _axes(ax, 'batches', ['loss'])[0]
@@ -185,32 +189,45 @@ def plot_losses(self:Recorder,
     batches = range(len(losses))
     ax.plot(_cut(batches, skip_start, skip_end), _cut(losses, skip_start, skip_end), label='train')
     n = len(self.val_losses)
-    if n: ax.plot(np.arange(1, n+1)*len(losses)/n, self.val_losses, 'o-', label='valid')
+    left = _epochs_left(n, len(losses), skip_start, skip_end)
+    if n: ax.plot((left+1)*len(losses)/n, np.array(self.val_losses)[left], 'o-', label='valid')
     ax.legend()
+    ax.grid(show_grid)
     return ax.figure
 
 # %% ../../nbs/02_train/04_recorder.ipynb #60b57f2a
 @patch
 def plot_lr(self:Recorder,
     show_moms:bool=False, # the momentum as well?
+    skip_start:int=0, # batches to leave out at the beginning
+    skip_end:int=0, # and at the end
     ax=None, # matplotlib axes to draw on, two of them with `show_moms`
+    return_fig:bool=None, # taken for fastai's callers
 ): # a matplotlib figure
     "The learning rate of the last layer group over the batches"
     curves = {'learning rate':self.lrs}
     if show_moms: curves['momentum'] = self.moms
     axs = _axes(ax, 'batches', list(curves))
-    for a,values in zip(axs, curves.values()): a.plot(values)
+    batches = _cut(range(len(self.lrs)), skip_start, skip_end)
+    for a,values in zip(axs, curves.values()): a.plot(batches, _cut(values, skip_start, skip_end))
     return axs[0].figure
 
 @patch
 def plot_metrics(self:Recorder,
+    skip_start:int=0, # batches to leave out at the beginning
+    skip_end:int=0, # and at the end
     ax=None, # matplotlib axes to draw on, one for each metric
+    return_fig:bool=None, # taken for fastai's callers
+    show_grid:bool=False, # lines behind the curves?
 ): # a matplotlib figure
     "Each metric over the epochs; raises a ValueError if there are none"
     names = self.names[3:3+len(self.metrics[0])] if self.metrics else []
     if not names: raise ValueError('there are no metrics to plot: give `metrics` to the learner, and train')
     axs = _axes(ax, 'epoch', names)
-    for a,values in zip(axs, zip(*self.metrics)): a.plot(values, 'o-')
+    left = _epochs_left(len(self.metrics), len(self.raw_losses), skip_start, skip_end)
+    for a,values in zip(axs, zip(*self.metrics)):
+        a.plot(left, np.array(values)[left], 'o-')
+        a.grid(show_grid)
     return axs[0].figure
 
 # %% ../../nbs/02_train/04_recorder.ipynb #6c511ad5
@@ -230,6 +247,14 @@ def suggest_lr(
     i = slope.argmin()
     return float(lrs[ok][i]) if slope[i]<0 else None
 
+# %% ../../nbs/02_train/04_recorder.ipynb #286d7bf4
+Recorder.skips = 10,5 # batches at both ends that the last `plot` left out
+
+@patch(as_prop=True)
+def min_grad_lr(self:Recorder)->float: # a learning rate, or None
+    "The learning rate at which the loss falls fastest"
+    return suggest_lr(self.lrs, self.losses, *self.skips)
+
 # %% ../../nbs/02_train/04_recorder.ipynb #e88910a6
 @patch
 def plot(self:Recorder,
@@ -237,6 +262,8 @@ def plot(self:Recorder,
     skip_end:int=5, # and at the end
     suggestion:bool=False, # mark the suggested rate?
     ax=None, # matplotlib axes to draw on
+    return_fig:bool=None, # taken for fastai's callers
+    show_grid:bool=False, # lines behind the curves?
 ): # a matplotlib figure
     "The loss over the learning rate, after `lr_find`"
     if not self.lrs: raise ValueError('nothing is recorded yet: call `lr_find` first')
@@ -244,7 +271,9 @@ def plot(self:Recorder,
     losses = self.losses
     ax.plot(_cut(self.lrs, skip_start, skip_end), _cut(losses, skip_start, skip_end))
     ax.set_xscale('log')
-    lr = suggest_lr(self.lrs, losses, skip_start, skip_end) if suggestion else None
+    ax.grid(show_grid)
+    self.skips = skip_start,skip_end
+    lr = self.min_grad_lr if suggestion else None
     if lr:
         ax.plot(lr, losses[self.lrs.index(lr)], 'o', color='tab:red', label=f'suggestion {lr:.2e}')
         ax.legend()

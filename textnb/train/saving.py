@@ -179,16 +179,23 @@ def file_for(self:Saving,
     if p.suffix not in ('.tnb','.pth'): p = p.with_name(p.name+ext)
     return p if p.is_absolute() else self.path/self.model_dir/p
 
+def _one_name(name, file):
+    "The one of the two that was given"
+    if (name is None)!=(file is None): return file if name is None else name
+    raise TypeError('give the name of the file, and give it once: save(name) and load(name), or with `file=`')
+
 @patch
 def save(self:Saving,
-    name, # a name in `model_dir`, or a path
+    name=None, # a name in `model_dir`, or a path
     return_path:bool=False, # return the path of the file?
     with_opt:bool=True, # the optimizer too?
     meta:dict=None, # more to keep, as JSON can hold it
     tensors:dict=None, # more tensors to keep
+    file=None, # fastai's word for `name`
 ):
     "Save weights, optimizer and random state as one archive, whole or not at all"
-    path = self.file_for(name)
+    path = self.file_for(_one_name(name, file))
+    if path.suffix=='.pth': path = path.with_name(path.name+'.tnb')
     tensors = {f'model.{k}':v for k,v in self.model.state_dict().items()} | (tensors or {})
     opt = self.opt_state(tensors) if with_opt and self.opt is not None else None
     own = dict(kind='weights', model=type(self.model).__name__, names=_names(self.data), opt=opt,
@@ -198,17 +205,31 @@ def save(self:Saving,
 
 # %% ../../nbs/02_train/08_saving.ipynb #f1b26c83
 @patch
+def _file_to_load(self:Saving, name):
+    "The file that is there for `name`; raises a FileNotFoundError that says where it was looked for"
+    path = self.file_for(name)
+    base = Path(name) if Path(name).is_absolute() else self.path/self.model_dir/name
+    tries = dict.fromkeys([path, *(base.with_name(base.name+ext) for ext in ('.tnb','.pth'))])
+    for o in tries:
+        if o.is_file(): return o
+    raise FileNotFoundError(f'there is no file {str(name)!r}: looked for {listed(tries, width=200)}')
+
+@patch
 def load(self:Saving,
-    name, # a name in `model_dir`, or a path; `.pth` files of fastai are read as well
+    name=None, # a name in `model_dir`, or a path; `.pth` files of fastai are read as well
     device=None, # ignored unless given: the model stays on the learner's device
     strict:bool=True, # raise an error unless everything fits?
     with_opt:bool=None, # the optimizer too? by default if the file has one that fits
     with_rng:bool=False, # put the global random generators where they stood?
+    purge:bool=False, # taken for fastai's callers: there is nothing to clear away before
+    remove_module:bool=False, # the names in a `.pth` begin with `module.`, as several GPUs left them?
+    file=None, # fastai's word for `name`
 ): # itself, with `load_report`
     "Load what `save` wrote; raises a ValueError that names both sides if it does not fit"
-    path = self.file_for(name)
+    path = self._file_to_load(_one_name(name, file))
     if path.suffix=='.pth':
-        tensors = {f'model.{k}':v for k,v in load_torch_file(path).items()}
+        start = 'module.' if remove_module else ''
+        tensors = {f'model.{k.removeprefix(start)}':v for k,v in load_torch_file(path).items()}
         meta = {}
     else: tensors,meta,_ = load_archive(path)
     self.load_state(path, tensors, meta, strict, with_opt)

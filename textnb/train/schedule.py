@@ -8,13 +8,14 @@ Docs: https://textnb.github.io/textnb/02_train/schedule.html.md"""
 __all__ = ['anneal_cos', 'anneal_exp', 'one_cycle', 'Scheduler', 'OneCycleScheduler', 'FlatCosScheduler']
 
 # %% ../../nbs/02_train/10_schedule.ipynb #5e4fa1e5
-import math
+import inspect, math
 
 import numpy as np
 from fastcore.basics import patch
 
-from ..base import defaults
+from ..base import defaults, did_you_mean
 from .callback import *
+from .loop import *
 from .learner import *
 
 # %% ../../nbs/02_train/10_schedule.ipynb #a8d3ab42
@@ -114,6 +115,7 @@ def fit_one_cycle(self:Learner,
     callbacks=None, # callbacks for this fit only
     tot_epochs:int=None, # length of the cycle, if it is more than this call
     start_epoch:int=0, # epoch of the cycle to begin with
+    cbs=None, # `callbacks`, as version 2 of fastai calls them
 ):
     "Train for `cyc_len` epochs with the one-cycle policy; raises a ValueError if they lie outside the cycle"
     max_lr = defaults.lr if max_lr is None else max_lr
@@ -123,7 +125,7 @@ def fit_one_cycle(self:Learner,
     if cyc_len<1: raise ValueError(f'cyc_len is the number of epochs, at least 1, and not {cyc_len}')
     if start>=total: raise ValueError(f'start_epoch={start} is not inside a cycle of {total} epochs: give `tot_epochs`')
     self.prepare_fit(max_lr, wd)
-    self.run_epochs(total, min(start+cyc_len, total), start, [sched, *(callbacks or [])])
+    self.run_epochs(total, min(start+cyc_len, total), start, [sched, *callback_list(either(callbacks, cbs))])
 
 # %% ../../nbs/02_train/10_schedule.ipynb #bb7f1eb0
 class FlatCosScheduler(Scheduler):
@@ -151,11 +153,12 @@ def fit_fc(self:Learner,
     start_pct:float=0.72, # part of training with the flat rate
     wd=None, # weight decay; the learner's own by default
     callbacks=None, # callbacks for this fit only
+    cbs=None, # the same, as version 2 of fastai calls them
 ):
     "Train with a flat learning rate that falls along a cosine at the end"
     lr = defaults.lr if lr is None else lr
     self.prepare_fit(lr, wd)
-    self.run_epochs(tot_epochs, callbacks=[FlatCosScheduler(lr, moms, start_pct), *(callbacks or [])])
+    self.run_epochs(tot_epochs, callbacks=[FlatCosScheduler(lr, moms, start_pct), *callback_list(either(callbacks, cbs))])
 
 # %% ../../nbs/02_train/10_schedule.ipynb #f86d31ec
 @patch
@@ -164,13 +167,29 @@ def fine_tune(self:Learner,
     base_lr:float=2e-3, # peak for the head; half of it afterwards
     freeze_epochs:int=1, # epochs with the last group only
     lr_mult:float=100., # the first group's rate is that much smaller than the last's
+    pct_start:float=0.3, # part of the training of all groups in which the rate rises; nearly all of it before
     **kwargs, # for `fit_one_cycle`
 ):
     "Train the last layer group, then all of them; raises a ValueError for less than one epoch each"
     if min(epochs, freeze_epochs)<1:
         raise ValueError(f'fine_tune trains for at least one epoch each: not {freeze_epochs} with the last group '
             f'and {epochs} with all; use fit_one_cycle for one of the two')
-    self.freeze()
-    self.fit_one_cycle(freeze_epochs, slice(base_lr), pct_start=0.99, **kwargs)
-    self.unfreeze()
-    self.fit_one_cycle(epochs, slice(base_lr/2/lr_mult, base_lr/2), **kwargs)
+    _check_fine_tune(self, kwargs)
+    _check_share(pct_start, 'pct_start')
+    trained = [(p, p.requires_grad) for p in self.model.parameters()]
+    try:
+        self.freeze()
+        self.fit_one_cycle(freeze_epochs, slice(base_lr), pct_start=0.99, **kwargs)
+        self.unfreeze()
+        self.fit_one_cycle(epochs, slice(base_lr/2/lr_mult, base_lr/2), pct_start=pct_start, **kwargs)
+    except BaseException:
+        for p,flag in trained: p.requires_grad_(flag)
+        raise
+
+def _check_fine_tune(learn, kwargs):
+    "Raise a TypeError for arguments that `fine_tune` says itself, or that `fit_one_cycle` does not know"
+    known = list(inspect.signature(learn.fit_one_cycle).parameters)
+    ours = ('cyc_len','max_lr','tot_epochs','start_epoch')
+    for name in kwargs:
+        if name in ours: raise TypeError(f'fine_tune sets {name!r} itself: give epochs, freeze_epochs and base_lr')
+        if name not in known: raise TypeError(f'fine_tune has no argument {name!r}.{did_you_mean(name, known)}')

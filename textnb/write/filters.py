@@ -12,7 +12,7 @@ import math, warnings
 
 import torch
 
-from ..base import check_number, check_whole
+from ..base import check_number, check_whole, new_figure
 
 # %% ../../nbs/05_write/03_filters.ipynb #02766c32
 def check_filters(
@@ -100,13 +100,6 @@ def _cut_tail(p, top_k, top_p, rel_min_p):
     return p
 
 # %% ../../nbs/05_write/03_filters.ipynb #4691444d
-def _new_axes():
-    "Axes of a small figure that is not shown twice"
-    from matplotlib import pyplot as plt
-    fig,ax = plt.subplots(figsize=(6,2.1), layout='constrained')
-    plt.close(fig)
-    return ax
-
 def plot_next(
     logits:torch.Tensor, # (V,) scores of the next word
     vocab, # a `Vocab`
@@ -118,7 +111,7 @@ def plot_next(
     before = next_probs(logits).cpu()
     after = next_probs(logits, **filters).cpu()
     idx = before.sort(descending=True, stable=True).indices[:n]
-    if ax is None: ax = _new_axes()
+    if ax is None: _,ax = new_figure(figsize=(6,2.1), layout='constrained')
     x = range(len(idx))
     ax.bar(x, before[idx], width=.85, color='#c9c4dd', label='the model')
     ax.bar(x, after[idx], width=.4, color='#4a3c85', label='drawn from')
