@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np, pandas as pd
 
-from ..text import (cell_texts, decode_text, file_ending, find_cols, open_text, read_table, read_unpacked,
-    strip_labels, table_report, text_files)
+from ..text import (cell_texts, decode_text, file_ending, open_text, read_table, read_unpacked, strip_labels,
+    table_report, text_files)
 from .terminal import *
 
 # %% ../../nbs/08_command/02_tables.ipynb #7c3294ce

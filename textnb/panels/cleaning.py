@@ -353,7 +353,8 @@ def to_frame(self:CleaningDesk)->pd.DataFrame: # columns row, key, label, new_la
 @patch
 def files(self:CleaningDesk):
     "What `export` can write"
-    return {**Panel.files(self), '.csv': ('text/csv', lambda: csv_text(self.to_frame().columns, self.to_frame().to_numpy(dtype=object)))}
+    def table(df): return csv_text(df.columns, df.to_numpy(dtype=object))
+    return {**Panel.files(self), '.csv': ('text/csv', lambda: table(self.to_frame()))}
 
 # %% ../../nbs/07_panels/09_cleaning.ipynb #2856e433
 @patch

@@ -9,8 +9,7 @@ __all__ = ['bench_choices', 'reduce_bench', 'ordered', 'rank_matrix', 'render_be
            'MethodBench']
 
 # %% ../../nbs/07_panels/10_methods.ipynb #e2ee2553
-import json
-import numpy as np
+import json, numpy as np
 from fastcore.basics import patch
 
 from ..base import esc

@@ -20,7 +20,7 @@ def packed_how(
     "How a file that begins with `head` is packed"
     return next((how for mark,how in _packed if head.startswith(mark)), '')
 
-# %% ../../nbs/01_text/08a_decoding.ipynb #d3c870b1
+# %% ../../nbs/01_text/08a_decoding.ipynb #b0ec4ec8
 def _unpack_zstandard(f, name):
     "What is in the open file `f`, packed with Zstandard"
     for module in ('compression.zstd', 'zstandard', 'pyzstd'):
@@ -31,7 +31,7 @@ def _unpack_zstandard(f, name):
     raise ValueError(f'{name} is packed with Zstandard, which this Python cannot read: '
         '`pip install zstandard`, or unpack the file first')
 
-_unpackers = {'gzip':gzip.open, 'bzip2':bz2.open, 'xz':lzma.open}
+_unpackers = dict(gzip=gzip.open, bzip2=bz2.open, xz=lzma.open)
 
 def _unpack(f, name):
     "The open file `f`, unpacked if it is packed"

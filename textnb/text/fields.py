@@ -96,7 +96,13 @@ def _wrong_count(name, line, row, n, dialect):
         f'(delimiter {delimiter}). Put quotes around a text with {delimiter} in it, name another delimiter, '
         "read quotes as letters (quoting=False), skip such lines (on_bad_lines='skip'), or fill up short ones ('pad')")
 
-# %% ../../nbs/01_text/08b_fields.ipynb #819f5c26
+# %% ../../nbs/01_text/08b_fields.ipynb #a6ac409a
+def _check_closed(row, name, line):
+    "Raise a ValueError if a quote in `row` is open at the end of the table"
+    if _end not in row[-1]: return
+    raise ValueError(f'{name} is broken: a quote that is opened at line {line} is never closed. '
+        'Mend it, or read quotes as letters (quoting=False)')
+
 def read_rows(
     lines, # an iterator over the lines of a table
     dialect:Dialect, # how they are written
@@ -110,16 +116,15 @@ def read_rows(
     line = 1
     for row in _raw_rows(lines, dialect):
         if row==[_end]: return
-        if row and row[-1].rstrip('\n').endswith(_end):
-            raise ValueError(f'{name} is broken: a quote that is opened at line {line} is never closed. '
-                'Mend it, or read quotes as letters (quoting=False)')
-        if n is None and row: n = len(row)
-        if not row: skipped.blank += 1
-        elif len(row)==n: yield row
-        elif on_bad_lines=='pad' and len(row)<n: yield row+['']*(n-len(row))
-        elif on_bad_lines=='skip': skipped.broken.append((line,len(row)))
-        else: raise _wrong_count(name, line, row, n, dialect)
-        line += _height(row)
+        height = _height(row)
+        if row: _check_closed(row, name, line)
+        else: skipped.blank += 1
+        n = n or len(row)
+        if on_bad_lines=='pad' and 0<len(row)<n: row += ['']*(n-len(row))
+        if row and len(row)==n: yield row
+        elif row and on_bad_lines!='skip': raise _wrong_count(name, line, row, n, dialect)
+        elif row: skipped.broken.append((line,len(row)))
+        line += height
 
 # %% ../../nbs/01_text/08b_fields.ipynb #95b099c7
 delimiters = {',':'comma', '\t':'tab', ';':'semicolon', '|':'bar'} # those that are looked for
@@ -155,7 +160,7 @@ def guess_delimiter(
             if share>best[0]: best = (share, delimiter)
     return best[1]
 
-# %% ../../nbs/01_text/08b_fields.ipynb #54caf6b3
+# %% ../../nbs/01_text/08b_fields.ipynb #97ccab06
 class _Quotes:
     "What the quotes in lines that are all cut alike say, counted"
     def __init__(self):
@@ -187,6 +192,7 @@ def _even_and_loose(lines, delimiter):
     if max(quotes.closed.values(), default=0)>n/2: return False
     return quotes.open>quotes.doubled
 
+# %% ../../nbs/01_text/08b_fields.ipynb #c7459b4e
 def _runs_on(lines, delimiter):
     "Does a quoted field run over many of `lines`, or go on behind its closing quote?"
     reader = csv.reader(_Lines(lines), delimiter=delimiter, strict=True)

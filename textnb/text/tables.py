@@ -23,7 +23,7 @@ from .decoding import decode_text, guess_encoding, open_unpacked, read_unpacked
 from .fields import delimiters, ends_with_cr, find_header, guess_dialect, lines_of, read_rows, Skipped
 from .typed import read_excel_table, read_json_table, read_parquet_table
 
-# %% ../../nbs/01_text/09_tables.ipynb #349ee702
+# %% ../../nbs/01_text/09_tables.ipynb #f581f095
 def find_cols(
     df:pd.DataFrame, # a table
     cols, # a name, a position, or several
@@ -56,6 +56,7 @@ def _named_alike(names, col):
     if same or not isinstance(col, str): return same
     return [i for i,name in enumerate(names) if isinstance(name, str) and name.strip()==col.strip()]
 
+# %% ../../nbs/01_text/09_tables.ipynb #77eb459b
 def _other_delimiter(names):
     "A guess at the delimiter if the only column has a name that looks like several"
     found = re.search(r'[;\t|]', str(names[0])) if len(names)==1 else None
@@ -177,7 +178,7 @@ def label_values(
     for i,row in enumerate(label_columns(df, cols).to_numpy()): res[i] = tuple(row)
     return res
 
-# %% ../../nbs/01_text/09_tables.ipynb #971064d0
+# %% ../../nbs/01_text/09_tables.ipynb #0b65d294
 def _number_of(o):
     "The number that string `o` is a usual way of writing, None if it is none"
     try: number = float(o)
@@ -197,8 +198,8 @@ def means_numbers(
     if not fractions or None in numbers: return False
     res = len(different)>20
     taken, other = ('numbers','CategoryList') if res else (f'{len(different)} classes','FloatList')
-    warnings.warn(f'column {df.columns[col]!r} holds numbers with fractions such as {fractions[0]}, which are taken for '
-        f'{taken}: label_cls={other} takes them the other way', stacklevel=3)
+    warnings.warn(f'column {df.columns[col]!r} holds numbers with fractions such as {fractions[0]}, which are taken '
+        f'for {taken}: label_cls={other} takes them the other way', stacklevel=3)
     return res
 
 # %% ../../nbs/01_text/09_tables.ipynb #e5c66a56
@@ -298,7 +299,7 @@ def __str__(self:TableReport):
     first = f'{self.name} ({", ".join(how)}): {rows}, columns {listed(map(repr, self.columns), 12)}'
     return '. '.join([first, *_left_out(self), *self.guesses])
 
-# %% ../../nbs/01_text/09_tables.ipynb #db216de9
+# %% ../../nbs/01_text/09_tables.ipynb #ad879284
 def _without(lines, skip):
     "`lines` with those at positions `skip` made blank; a number means so many at the beginning"
     if skip is None: return lines
@@ -316,6 +317,7 @@ def _is_quoted(quoting):
     if quoting in (0,1,2,3): return quoting!=3
     raise ValueError(f'quoting is True, False or None (found out), or one of csv.QUOTE_…, not {quoting!r}')
 
+# %% ../../nbs/01_text/09_tables.ipynb #c9786e52
 def _one_delimiter(delimiter):
     "`delimiter` itself, or what its name means"
     names = {name:mark for mark,name in delimiters.items()} | {'\\t':'\t', 'pipe':'|'}
@@ -359,7 +361,7 @@ def _say(report, warn):
     for sentence in report.guesses: warnings.warn(f'{report.name}: {sentence}', stacklevel=4)
     if report.broken: warnings.warn(f'{report.name}: {_left_out(report)[-1]}', stacklevel=4)
 
-# %% ../../nbs/01_text/09_tables.ipynb #bca1f6eb
+# %% ../../nbs/01_text/09_tables.ipynb #66947c55
 def _read_text_table(path, data, report, options):
     "The table in `data`, the bytes of a table of text; completes its `report`"
     _check_text(path, data)
@@ -384,6 +386,7 @@ def _most_rows(options):
     header = options['header']
     return options['nrows']+1+(header if isinstance(header, int) else 0)
 
+# %% ../../nbs/01_text/09_tables.ipynb #d54cdff2
 def _note_lines(report, dialect, skipped):
     "Note in the `report` how the lines were read"
     report.delimiter = dialect.delimiter
@@ -401,7 +404,31 @@ def _named(rows, report, options):
         raise ValueError(f'{report.name} has {len(rows[0])} columns, but {len(list(names))} names are given')
     return _text_frame(rows[at+1:] if report.header else rows, list(names), options['keep_empty'])
 
-# %% ../../nbs/01_text/09_tables.ipynb #362aed07
+# %% ../../nbs/01_text/09_tables.ipynb #4e78b311
+def _of_pandas(kwargs):
+    "What arguments of `pandas.read_csv` mean here; raises a TypeError for those that mean nothing"
+    renamed = dict(sep='delimiter', usecols='columns')
+    usual = dict(dtype=(str,object,'str','object'), index_col=(None,False), engine=('c','python'))
+    res = {}
+    for name,value in kwargs.items():
+        if name in renamed: res[renamed[name]] = value
+        elif name in ('keep_default_na','na_filter') and value is False: res['keep_empty'] = True
+        elif value not in usual.get(name, ()):
+            raise TypeError(f'read_table does not know the argument {name}={value!r}. '
+                'What else pandas can do: `pd.read_csv`, and then `from_df`')
+    return res
+
+# %% ../../nbs/01_text/09_tables.ipynb #873f3fe1
+def _read_any(path, report, options):
+    "The table in the file at `path`, by its format"
+    data = read_unpacked(path)
+    if report.format=='Parquet': return read_parquet_table(data, path)
+    if report.format=='Excel': return read_excel_table(data, path, None if options['header'] in (False,None) else 0)
+    if report.format not in ('JSON','JSON Lines'): return _read_text_table(path, data, report, options)
+    report.encoding = options['encoding'] or guess_encoding(data, path)
+    return read_json_table(decode_text(data, report.encoding, path), path, report.format=='JSON Lines')
+
+# %% ../../nbs/01_text/09_tables.ipynb #a5f6d1aa
 def read_table(
     fn, # path of a CSV, TSV, JSON, JSON Lines, Parquet or Excel file, which may be packed
     delimiter:str|None=None, # between the fields; None: found out
@@ -419,7 +446,7 @@ def read_table(
     warn:bool=True, # say in warnings what was found out and is not usual?
     **kwargs, # what code for `pandas.read_csv` says: `sep`, `usecols`, `dtype=str`, `keep_default_na=False`
 )->pd.DataFrame: # of strings as they are written; of a typed format with its types
-    "Read a table; raises a ValueError or OSError that says where it is broken. `table_report` of it says how it was read"
+    "Read a table, of which `table_report` says how; raises a ValueError or OSError that says where it is broken"
     path = Path(fn)
     options = dict(delimiter=delimiter, header=header, encoding=encoding, quoting=quoting, columns=columns, names=names,
         skiprows=skiprows, nrows=nrows, on_bad_lines=on_bad_lines, keep_empty=keep_empty)
@@ -435,27 +462,6 @@ def read_table(
     df.attrs['table'] = asdict(report)
     _say(report, warn)
     return df
-
-def _of_pandas(kwargs):
-    "What arguments of `pandas.read_csv` mean here; raises a TypeError for those that mean nothing"
-    renamed = dict(sep='delimiter', usecols='columns')
-    usual = dict(dtype=(str,object,'str','object'), index_col=(None,False), engine=('c','python'), low_memory=(True,False))
-    res = {}
-    for name,value in kwargs.items():
-        if name in renamed: res[renamed[name]] = value
-        elif name in ('keep_default_na','na_filter') and value is False: res['keep_empty'] = True
-        elif value not in usual.get(name, ()): raise TypeError(f'read_table does not know the argument {name}={value!r}. '
-            'What else pandas can do: `pd.read_csv`, and then `from_df`')
-    return res
-
-def _read_any(path, report, options):
-    "The table in the file at `path`, by its format"
-    data = read_unpacked(path)
-    if report.format=='Parquet': return read_parquet_table(data, path)
-    if report.format=='Excel': return read_excel_table(data, path, None if options['header'] in (False,None) else 0)
-    if report.format not in ('JSON','JSON Lines'): return _read_text_table(path, data, report, options)
-    report.encoding = options['encoding'] or guess_encoding(data, path)
-    return read_json_table(decode_text(data, report.encoding, path), path, report.format=='JSON Lines')
 
 # %% ../../nbs/01_text/09_tables.ipynb #70c7c968
 def _lines_opener(path, encoding, skip):

@@ -329,8 +329,8 @@ def _in_class_folders(texts, folders):
         if len(direct)<len(inside): beside += direct
     if not beside: return texts
     names = listed([Path(texts.raw[i]).relative_to(texts.path) for i in beside], 3)
-    warnings.warn(f'{len(beside)} of {len(texts)} files lie beside the folders of the classes and are left out: {names}',
-        stacklevel=3)
+    warnings.warn(f'{len(beside)} of {len(texts)} files lie beside the folders of the classes and are left out: '
+        f'{names}', stacklevel=3)
     return texts.take(np.setdiff1d(np.arange(len(texts)), beside))
 
 # %% ../../nbs/01_text/20_text_bunches.ipynb #8e318c79

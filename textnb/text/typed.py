@@ -7,14 +7,14 @@ Docs: https://textnb.github.io/textnb/01_text/typed.html.md"""
 # %% auto #0
 __all__ = ['read_json_table', 'read_parquet_table', 'read_excel_table']
 
-# %% ../../nbs/01_text/08c_typed.ipynb #74a15e87
+# %% ../../nbs/01_text/08c_typed.ipynb #6fe51714
 import io, json
 
 import pandas as pd
 
-from ..base import kind_of, listed
+from ..base import kind_of
 
-# %% ../../nbs/01_text/08c_typed.ipynb #710b57e0
+# %% ../../nbs/01_text/08c_typed.ipynb #3c4d846e
 def _cannot_parse(name, e, where=''):
     return ValueError(f'{name} is not JSON{where}: {e}')
 
@@ -31,6 +31,7 @@ def _lines(text, name):
         res.append(record)
     return res
 
+# %% ../../nbs/01_text/08c_typed.ipynb #7463603c
 def _is_rows(o): return isinstance(o, list) and bool(o) and all(isinstance(row, dict) for row in o)
 
 def _is_columns(o):
@@ -44,7 +45,7 @@ def _wrapped(o):
     found = [value for value in o.values() if _is_rows(value)] if isinstance(o, dict) else []
     return found[0] if len(found)==1 else None
 
-# %% ../../nbs/01_text/08c_typed.ipynb #1c39ae75
+# %% ../../nbs/01_text/08c_typed.ipynb #739260ff
 def _frame(records):
     "A table of `records`, with the columns in the order in which they come up"
     names = list(dict.fromkeys(name for record in records for name in record))
@@ -60,6 +61,7 @@ def _with_types(df):
         except UnicodeError: pass # half of a surrogate pair: it stays a column of objects
     return df
 
+# %% ../../nbs/01_text/08c_typed.ipynb #c6ca4f8a
 def _from_columns(o):
     "A table of the columns in `o`"
     columns = {name: list(col.values()) if isinstance(col, dict) else col for name,col in o.items()}

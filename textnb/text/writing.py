@@ -7,7 +7,7 @@ Docs: https://textnb.github.io/textnb/01_text/writing.html.md"""
 # %% auto #0
 __all__ = ['escape_formula', 'unescape_formula', 'csv_text', 'write_table']
 
-# %% ../../nbs/01_text/09a_writing.ipynb #3c57f987
+# %% ../../nbs/01_text/09a_writing.ipynb #8fc6d68a
 import bz2, gzip, json, lzma, math, re
 from pathlib import Path
 
@@ -15,12 +15,15 @@ import numpy as np, pandas as pd
 
 from ..base import atomic_write
 from .fields import delimiters
-from .tables import file_ending, read_table, table_format, text_tables
+from .tables import file_ending, table_format, text_tables
 
-# %% ../../nbs/01_text/09a_writing.ipynb #2b0ea40c
+# %% ../../nbs/01_text/09a_writing.ipynb #ef36440f
 _special = re.compile('["\r\n'+re.escape(''.join(delimiters))+']|^\ufeff')
 
-def _is_missing(o): return o is None or o is pd.NA or o is pd.NaT or (isinstance(o, (float,np.floating)) and math.isnan(o))
+def _is_missing(o):
+    "Is `o` one of the ways to say that there is nothing?"
+    if isinstance(o, (float,np.floating)): return math.isnan(o)
+    return o is None or o is pd.NA or o is pd.NaT
 
 def _cell(o):
     "The value `o` as it stands in a cell, without quotes"
@@ -89,7 +92,7 @@ def _json_rows(df):
         values = (o.item() if isinstance(o, np.generic) else o for o in row)
         yield {str(name): None if _is_missing(o) else o for name,o in zip(df.columns, values)}
 
-# %% ../../nbs/01_text/09a_writing.ipynb #419c856b
+# %% ../../nbs/01_text/09a_writing.ipynb #b5711663
 def _table_bytes(path, df, delimiter, encoding, escape_formulas):
     "`df` in the format that the ending of `path` says"
     kind = table_format(path)
@@ -101,6 +104,7 @@ def _table_bytes(path, df, delimiter, encoding, escape_formulas):
     delimiter = delimiter or text_tables.get(file_ending(path), ',')
     return _encoded(csv_text(df.columns, df.to_numpy(dtype=object), delimiter, escape_formulas), path, encoding)
 
+# %% ../../nbs/01_text/09a_writing.ipynb #573f3492
 def write_table(
     path, # file: .csv, .tsv, .psv, .jsonl, .json or .parquet; the text formats also packed, as in .csv.gz
     df:pd.DataFrame, # the table; its index is not written
