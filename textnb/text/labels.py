@@ -149,7 +149,7 @@ def need_labels(
     what:str='there is nothing to compare predictions with', # why labels are wanted, said in the error
 ):
     "Raise a ValueError if `data` are texts without labels"
-    y = getattr(getattr(data, 'dataset', data), 'y', data)
+    y = data.y if hasattr(data, 'y') else getattr(getattr(data, 'dataset', None), 'y', data)
     if getattr(y, 'kind', None)!='empty': return
     raise ValueError(f'these {len(y)} texts have no labels, so {what}: `get_preds` predicts them; '
         'to measure, give their labels, as in data.add_test(texts, label=labels)')
