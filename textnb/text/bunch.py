@@ -16,6 +16,7 @@ from fastcore.basics import patch
 
 from ..base import ArchiveError, DatasetType, load_archive, save_archive
 from .rules import BOS, EOS
+from .unknown import unknown_note, unknown_share
 from .store import TokenStore
 from .processor import TextProcessor
 from .labels import LabelItems
@@ -170,6 +171,19 @@ def one_item(self:DataBunch,
     device = 'cpu' if cpu else self.device
     xb = torch.from_numpy(ids.copy())[None] # a copy, since torch takes no reversed arrays
     return xb.to(device),torch.zeros(1, dtype=torch.int64, device=device)
+
+# %% ../../nbs/01_text/19_bunch.ipynb #a8601543
+@patch
+def warn_unknown(self:DataBunch,
+    texts:list, # texts to predict
+    most:float=.5, # so large a share of unknown words is no reason to warn
+):
+    "Warn if the vocabulary knows less than half of the words in `texts`, of which a sample is looked at"
+    sample = texts[::max(1, len(texts)//20)]
+    share = unknown_share([i for text in sample for i in self.encode(text)], self.vocab)
+    if share<=most: return
+    note = unknown_note(sample, self.tokenizer, self.vocab, most, 'the texts to predict', share)
+    if note is not None: warnings.warn(note)
 
 # %% ../../nbs/01_text/19_bunch.ipynb #dfe44c37
 @patch
