@@ -189,8 +189,8 @@ def check_words(self:SavedWeights,
 ):
     "Raise a ValueError that says where they part if the file has not the words `itos`, or another tokenizer"
     if tokenizer is not None and not _may_be_same(self.tokenizer, tokenizer):
-        raise ValueError(f'the encoder in {self.source} learnt from texts that another tokenizer had cut: give the data '
-            'the vocabulary of the language model, which brings its tokenizer (vocab=data_lm.vocab). '
+        raise ValueError(f'the encoder in {self.source} learnt from texts that another tokenizer had cut: give the '
+            'data the vocabulary of the language model, which brings its tokenizer (vocab=data_lm.vocab). '
             f'This one is\n{tokenizer}')
     differ = self.words is not None and self.words!=itos
     n = len(self.words) if differ else self.n_rows
@@ -211,8 +211,8 @@ def _warn_few_known(stoi, itos, source):
     new = [w for w in words if w not in stoi]
     if len(new)<=len(words)/2: return
     warnings.warn(f'{len(new)/len(words):.0%} of the {len(words):,} words of this vocabulary are unknown to {source}, '
-        f'such as {listed(map(repr, new), 5, 30)}, and start from the mean of all: were its texts of the same language, '
-        'and cut by the same tokenizer?')
+        f'such as {listed(map(repr, new), 5, 30)}, and start from the mean of all: were its texts of the same '
+        'language, and cut by the same tokenizer?')
 
 # %% ../../nbs/04_learn/01_weights.ipynb #132c25e6
 @patch

@@ -270,7 +270,9 @@ def from_csv(cls:TextDataBunch,
     df = read_table(Path(path)/csv_name, delimiter, header, text_cols)
     test_df = None if test is None else read_table(Path(path)/test, delimiter, header)
     if valid_col is not None: rows = split_rows(df.iloc[:,find_cols(df, valid_col, 'split')[0]].tolist(), valid_col)
-    else: rows = _draw_rows(df, valid_pct, test_pct, seed, text_cols if by_text else None, label_cols if stratify else None)
+    else:
+        texts = text_cols if by_text else None
+        rows = _draw_rows(df, valid_pct, test_pct, seed, texts, label_cols if stratify else None)
     train_df,valid_df,drawn_df = (None if o is None else df.iloc[o] for o in rows)
     if test_df is not None and drawn_df is not None:
         raise ValueError(f'there would be two test sets: the file {test!r}, and {len(drawn_df)} rows of {csv_name}')
