@@ -20,6 +20,7 @@ from .progress_bar import *
 from .messages import *
 from .html import *
 from .documentation import *
+from .entries import *
 
 # %% ../../nbs/09_base/index.ipynb #8d910c33
 __all__ = [name for name, value in globals().items() if name[0]!='_' and not inspect.ismodule(value)]

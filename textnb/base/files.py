@@ -94,6 +94,6 @@ def load_json(
 ): # what it holds
     "Read the JSON file `path`; raises a ValueError that names the file if it is no JSON"
     try: return json.loads(Path(path).read_bytes())
-    except ValueError as e:
+    except (ValueError, RecursionError) as e: # a list in a list in a list, a thousand times
         cure = 'it may have been cut off or edited. Restore it or make it anew.'
         raise ValueError(f'{path} is not valid JSON ({e}): {cure}') from e
