@@ -107,7 +107,8 @@ def _check_sizes(z, path):
     "Raise an ArchiveError if the members of the zip file `z` are packed oddly, or larger than they should be"
     for o in z.infolist():
         if o.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED): continue
-        raise ArchiveError(f'{path}: member {o.filename} is packed by method {o.compress_type}, which textnb never uses.')
+        told = f'member {o.filename} is packed by method {o.compress_type}'
+        raise ArchiveError(f'{path}: {told}, which textnb never uses.')
     total = sum(o.file_size for o in z.infolist())
     most = unpacked_limit(Path(path).stat().st_size)
     if total>most:

@@ -8,7 +8,8 @@ Docs: https://textnb.github.io/textnb/09_base/foreign.html.md"""
 __all__ = ['safe_extract', 'load_torch_file', 'load_pickle_list']
 
 # %% ../../nbs/09_base/06_foreign.ipynb #1f7ce0a2
-import io, lzma, os, pickle, shutil, stat, struct, tarfile, zipfile, zlib
+import bz2, contextlib, gzip, io, lzma, math, mmap, os, pickle, pickletools, shutil, stat, tarfile, zipfile
+from collections import OrderedDict
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import torch
@@ -19,6 +20,8 @@ from .archives import *
 def _path_inside(name, dest):
     "The path of member `name` under `dest`; raises an `ArchiveError` if it is not under it"
     w = PureWindowsPath(name)
+    if not w.parts or max(map(len, w.parts))>255:
+        raise ArchiveError(f'refusing to extract a member that has no name that a file can have: {name[:60]!r}')
     if PurePosixPath(name).is_absolute() or w.drive or w.root or '..' in w.parts or '\0' in name:
         told = f'it would be written outside {dest}. Nothing was extracted; do not trust this archive.'
         raise ArchiveError(f'refusing to extract {name!r}: {told}')
@@ -39,6 +42,66 @@ def _open_tar(t, m, dest):
     if m.linkname: kind = f'a link to {m.linkname!r}, which is no file in the archive.'
     raise ArchiveError(f'refusing to extract {m.name!r}: it is {kind}')
 
+# %% ../../nbs/09_base/06_foreign.ipynb #26d083da
+class _Plan:
+    "What an archive would write under `dest`"
+    def __init__(self, archive, dest):
+        packed = Path(archive).stat().st_size
+        self.dest = dest
+        self.most = unpacked_limit(packed)
+        self.most_members = max(100_000, packed//64)
+        self.total = self.members = 0
+        self.folders = {dest}
+        self.files = set()
+
+    def count(self, size):
+        "Take note of a member of `size` bytes"
+        self.members += 1
+        self.total += size
+        if self.members>self.most_members: self.refuse(f'more than {self.most_members:,} members')
+        if self.total>self.most: self.refuse(f'{self.total:,} bytes or more, where {self.most:,} are the most')
+
+    def refuse(self, what):
+        raise ArchiveError(f'refusing to extract an archive that would become {what}: do not trust it.')
+
+# %% ../../nbs/09_base/06_foreign.ipynb #d10098f4
+def _folders_of(p, dest):
+    "The folders of path `p` below `dest`, the innermost first"
+    return list(p.parents)[:len(p.parts)-len(dest.parts)-1]
+
+def _place(plan, name, folder):
+    "The path of member `name` in `plan`; raises an ArchiveError if one name is that of a file and of a folder"
+    p = _path_inside(name, plan.dest)
+    both = f'refusing to extract {name!r}: the same name is that of a file and of a folder.'
+    for o in [p, *_folders_of(p, plan.dest)][not folder:]:
+        if o in plan.folders: break
+        if o in plan.files or o.is_file(): raise ArchiveError(both)
+        plan.folders.add(o)
+    if folder: return p
+    if p in plan.folders or p.is_dir(): raise ArchiveError(both)
+    plan.files.add(p)
+    return p
+
+# %% ../../nbs/09_base/06_foreign.ipynb #e83c00b2
+class _Steps:
+    "A stream that is read in small steps only"
+    def __init__(self, f):
+        self.f = f
+        self.seek = f.seek
+        self.tell = f.tell
+        self.seekable = f.seekable
+    def read(self, n=-1):
+        if not 0<=n<=2**22: raise tarfile.ReadError(f'a header of {n:,} bytes')
+        return self.f.read(n)
+
+_openers = {b'\x1f\x8b':gzip.open, b'BZ':bz2.open, b'\xfd7':lzma.open, b']\x00':lzma.open}
+
+@contextlib.contextmanager
+def _opened_tar(archive):
+    "The tar file at `archive`, unpacked on the way"
+    with open(archive, 'rb') as f: head = f.read(2)
+    with _openers.get(head, open)(archive, 'rb') as f, tarfile.open(fileobj=_Steps(f), mode='r:') as t: yield t
+
 # %% ../../nbs/09_base/06_foreign.ipynb #20a4d469
 def _check_end(t):
     "Raise a `tarfile.ReadError` unless `t`, whose members have been listed, ends with a block of zeros"
@@ -53,69 +116,174 @@ def _copy_member(src, p):
     with p.open('xb') as o: shutil.copyfileobj(src, o, 2**20)
 
 # %% ../../nbs/09_base/06_foreign.ipynb #12f89809
-def _extract_tar(t, dest):
-    "Extract the open tar file `t`"
-    members = t.getmembers()
+def _look_at_tar(t, plan):
+    "Go through the open tar file `t` and tell `plan`; raises an ArchiveError if it should not be extracted"
+    n_links = 0
+    for m in t:
+        plan.count(m.size if m.isreg() else 0)
+        n_links += m.islnk() or m.issym()
+        if n_links>1000: plan.refuse('more than 1,000 copies of its files, by links')
     _check_end(t)
-    for m in members: _open_tar(t, m, dest)
-    for m in members:
-        p = _path_inside(m.name, dest)
-        f = _open_tar(t, m, dest)
+    for m in t.getmembers():
+        _place(plan, m.name, m.isdir())
+        f = _open_tar(t, m, plan.dest)
+        if f is not None and not m.isreg(): plan.count(f.seek(0, 2)) # a link becomes a copy
+
+def _extract_tar(t, plan):
+    "Extract the open tar file `t`"
+    _look_at_tar(t, plan)
+    for m in t.getmembers():
+        p = _path_inside(m.name, plan.dest)
+        f = _open_tar(t, m, plan.dest)
         if f is None: p.mkdir(parents=True, exist_ok=True)
         else: _copy_member(f, p)
 
 # %% ../../nbs/09_base/06_foreign.ipynb #ffcc1166
-def _extract_zip(z, dest):
+def _extract_zip(z, plan):
     "Extract the open zip file `z`"
     for m in z.infolist():
-        _path_inside(m.filename, dest)
+        plan.count(m.file_size)
+        _place(plan, m.filename, m.filename.endswith('/'))
         if stat.S_ISLNK(m.external_attr>>16): raise ArchiveError(f'refusing to extract {m.filename!r}: it is a link.')
+        if m.flag_bits&1: raise ArchiveError(f'refusing to extract {m.filename!r}: it wants a password.')
     for m in z.infolist():
-        p = _path_inside(m.filename, dest)
-        if m.is_dir(): p.mkdir(parents=True, exist_ok=True)
+        p = _path_inside(m.filename, plan.dest)
+        if m.filename.endswith('/'): p.mkdir(parents=True, exist_ok=True)
         else:
             with z.open(m) as f: _copy_member(f, p)
 
 # %% ../../nbs/09_base/06_foreign.ipynb #b2fa0701
-_broken = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error)
-_broken += (EOFError, KeyError, NotImplementedError)
-
 def safe_extract(
     archive:str|os.PathLike, # a .tar, .tgz, .tar.bz2, .tar.xz or .zip file
     dest:str|os.PathLike, # folder to extract into, made if need be
 )->Path: # `dest`
-    "Extract `archive` into `dest`; raises an `ArchiveError`, with nothing written, if a member would land outside it"
+    "Extract `archive`; an `ArchiveError`, with nothing written, if that would land outside `dest` or be too much"
     archive = Path(archive)
     dest = Path(dest).resolve()
     if not archive.is_file(): raise FileNotFoundError(f'{archive} is not there')
     dest.mkdir(parents=True, exist_ok=True)
+    plan = _Plan(archive, dest)
     try:
         if zipfile.is_zipfile(archive):
-            with zipfile.ZipFile(archive) as z: _extract_zip(z, dest)
+            with zipfile.ZipFile(archive) as z: _extract_zip(z, plan)
         else:
-            with tarfile.open(archive) as t: _extract_tar(t, dest)
-    except _broken as e:
+            with _opened_tar(archive) as t: _extract_tar(t, plan)
+    except Exception as e:
+        if isinstance(e, ArchiveError) or (isinstance(e, OSError) and e.errno): raise
         cure = 'Delete it and download it again.'
         raise ArchiveError(f'{archive} is truncated or not a tar or zip file ({e}). {cure}') from e
     return dest
 
-# %% ../../nbs/09_base/06_foreign.ipynb #4b1c1b5b
-_no_weights = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError)
+# %% ../../nbs/09_base/06_foreign.ipynb #8dccf827
+def _check_pickle(f):
+    "Go through the pickle in the open file `f`; raises an UnpicklingError if it would take memory out of proportion"
+    for n,(op,arg,_) in enumerate(pickletools.genops(f)):
+        if op.name in ('PUT','BINPUT','LONG_BINPUT') and arg>n+1:
+            raise pickle.UnpicklingError(f'instruction {n} of it wants room for {arg:,} values')
 
+# %% ../../nbs/09_base/06_foreign.ipynb #99da07ec
+def _as_claimed(stored, offset, size, step, *rest):
+    "The size of a tensor; raises an UnpicklingError if it is larger than what is stored for it"
+    n = math.prod(size)
+    if n<=stored and min(size, default=0)>=0: return size
+    raise pickle.UnpicklingError(f'it has a tensor of {n:,} numbers, of which {stored:,} are stored')
+
+_tensor_parts = {
+    'collections.OrderedDict':OrderedDict, 'torch.Size':tuple, 'builtins.set':set, 'builtins.complex':complex,
+    **dict.fromkeys(['torch.device','_codecs.encode','torch.serialization._get_layout'], lambda *args: None),
+    'torch._utils._rebuild_tensor':_as_claimed, 'torch._utils._rebuild_tensor_v2':_as_claimed,
+    'torch._utils._rebuild_parameter':lambda t, *rest: t,
+    'torch._tensor._rebuild_from_type_v2':lambda make, kind, args, state: make(*args),
+    'torch.Tensor':'torch.Tensor', 'torch.nn.parameter.Parameter':'torch.nn.parameter.Parameter'}
+
+# %% ../../nbs/09_base/06_foreign.ipynb #e4f25822
+class _Claims(pickle.Unpickler):
+    "Goes through a pickle of weights and makes none of them; `room` is told what each stretch of numbers claims"
+    def __init__(self, f, room):
+        super().__init__(f)
+        self.room = room
+
+    def find_class(self, module, name):
+        module = {'__builtin__':'builtins'}.get(module, module) # as Python 2 called it
+        full = f'{module}.{name}'
+        if full in _tensor_parts: return _tensor_parts[full]
+        if full=='torch.storage.UntypedStorage': return 1
+        dtype = getattr(getattr(torch, name, None), 'dtype', getattr(torch, name, None))
+        if module in ('torch','torch.cuda') and isinstance(dtype, torch.dtype): return dtype.itemsize
+        raise pickle.UnpicklingError(f'it asks for {full}')
+
+    def persistent_load(self, pid):
+        kind,itemsize,key,_,n = pid[:5]
+        if kind!='storage' or not isinstance(n, int) or n<0:
+            raise pickle.UnpicklingError(f'it refers to {str(kind)[:40]!r}')
+        self.room(str(key), n*itemsize)
+        return n
+
+# %% ../../nbs/09_base/06_foreign.ipynb #346fa67f
+def _claims_of_zip(z, path):
+    "Compare what the weights in the open zip file `z` claim with its members"
+    sizes = {o.filename: o.file_size for o in z.infolist()}
+    if sum(sizes.values())>unpacked_limit(Path(path).stat().st_size):
+        raise pickle.UnpicklingError(f'it would unpack to {sum(sizes.values()):,} bytes')
+    name = next((o for o in sizes if o.endswith('data.pkl')), None)
+    if name is None: raise pickle.UnpicklingError('it has no data.pkl')
+    def room(key, n):
+        there = sizes.get(f'{name[:-len("data.pkl")]}data/{key}', -1)
+        if n<=there: return
+        raise pickle.UnpicklingError(f'it says {n:,} bytes of its part {key}, where there are {max(there, 0):,}')
+    data = z.read(name)
+    _check_pickle(io.BytesIO(data))
+    _Claims(io.BytesIO(data), room).load()
+
+# %% ../../nbs/09_base/06_foreign.ipynb #475f8e44
+def _claims_of_pickles(f):
+    "Compare what the weights in the open file `f` of an old form claim with its length"
+    claimed = {}
+    with mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        def room(key, n):
+            claimed[key] = n
+            if sum(claimed.values())<=len(data): return
+            raise pickle.UnpicklingError(f'it claims more than the {len(data):,} bytes that it has')
+        for _ in range(5): # a magic number, the version, the system, the weights, and their stretches in order
+            start = data.tell()
+            _check_pickle(data)
+            data.seek(start)
+            _Claims(data, room).load()
+
+def _check_claims(path):
+    "Raise an UnpicklingError, or whatever else the libraries raise, if the weights at `path` should not be loaded"
+    with open(path, 'rb') as f:
+        if not zipfile.is_zipfile(f): return _claims_of_pickles(f)
+        with zipfile.ZipFile(f) as z: _claims_of_zip(z, path)
+
+# %% ../../nbs/09_base/06_foreign.ipynb #e38ae58d
+def _state_dict(d, path):
+    "The state dict that `d` is, or holds as `model`; raises an ArchiveError if there is none"
+    if isinstance(d, dict) and isinstance(d.get('model'), dict): d = d['model']
+    if not isinstance(d, dict):
+        raise ArchiveError(f'{path} holds {type(d).__name__}, not a state dict (name -> tensor)')
+    for k,v in d.items():
+        if isinstance(k, str) and isinstance(v, torch.Tensor): continue
+        raise ArchiveError(f'{path} is not a state dict (name -> tensor): {str(k)[:60]!r} is {type(v).__name__}')
+    return dict(d)
+
+# %% ../../nbs/09_base/06_foreign.ipynb #4b1c1b5b
 def load_torch_file(
     path:str|os.PathLike, # a .pth file
     device:str|torch.device='cpu', # where the tensors go
 )->dict: # name -> tensor
     "Read the weights in a `.pth` file, fastai's or PyTorch's; raises an `ArchiveError` for all else, which is not run"
     if not Path(path).is_file(): raise FileNotFoundError(f'{path} is not there')
-    try: d = torch.load(path, map_location=device, weights_only=True)
-    except _no_weights as e:
+    place = torch.device(device)
+    try:
+        _check_claims(path)
+        d = torch.load(path, map_location=place, weights_only=True)
+    except PermissionError: raise
+    except Exception as e:
         why = (str(e).splitlines() or [type(e).__name__])[0]
         told = f'it is damaged, or holds more than tensors ({why}).'
         raise ArchiveError(f'{path} cannot be read as weights: {told}') from e
-    if isinstance(d, dict) and isinstance(d.get('model'), dict): d = d['model']
-    if isinstance(d, dict): return dict(d)
-    raise ArchiveError(f'{path} holds {type(d).__name__}, not a state dict (name -> tensor)')
+    return _state_dict(d, path)
 
 # %% ../../nbs/09_base/06_foreign.ipynb #b68b0016
 class _NoClasses(pickle.Unpickler):
@@ -128,7 +296,9 @@ def load_pickle_list(
     "Read a pickled list of strings; raises an `ArchiveError` for anything else, which is not run"
     if not Path(path).is_file(): raise FileNotFoundError(f'{path} is not there')
     data = Path(path).read_bytes()
-    try: res = _NoClasses(io.BytesIO(data)).load()
+    try:
+        _check_pickle(io.BytesIO(data))
+        res = _NoClasses(io.BytesIO(data)).load()
     except Exception as e:
         raise ArchiveError(f'{path} is not a plain pickled list of words, or is damaged: {e!r}. It was not run.') from e
     if isinstance(res, (list,tuple)) and all(isinstance(o, str) for o in res): return list(res)
