@@ -68,7 +68,8 @@ def flag(self:Entries,
     *default, # what is returned where there is no such entry
 )->bool: # the truth value
     "Entry `name`, true or false; raises an ArchiveError otherwise"
-    return self.take(name, lambda x: isinstance(x, bool), 'true or false', *default)
+    value = self.take(name, lambda x: isinstance(x, int) and x in (0, 1), 'true or false', *default)
+    return value if value is None else bool(value)
 
 # %% ../../nbs/09_base/11_entries.ipynb #5404cf59
 def whole_within(
