@@ -12,6 +12,7 @@ import inspect
 
 from .weights import *
 from .serving import *
+from .recipes import *
 from .learner import *
 from .ensemble import *
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from fastcore.basics import patch
 
-from ..base import DatasetType, listed
+from ..base import DatasetType, Entries, listed, number_within, reading
 from ..train import BCEWithLogitsFlat, CrossEntropyFlat, as_metric, item_losses
 from .serving import TextPredictor
 from .learner import RNNLearner, archive_readers, learner_from_state, load_learner
@@ -218,8 +218,11 @@ def export_state(self:EnsembleLearner)->tuple: # tensors by name, and the rest a
 def _read_ensemble(archive, path, device=None, **learn_kwargs):
     "The ensemble in `archive`, which was read from the file `path`"
     def own(i): return {k.partition('.')[2]:v for k,v in archive.tensors.items() if k.startswith(f'{i}.')}
-    members = archive.meta['members']
-    learners = [learner_from_state(m, own(i), path, device, **learn_kwargs) for i,m in enumerate(members)]
-    return EnsembleLearner(learners, weights=archive.meta['weights'])
+    def are_weights(x): return isinstance(x, list) and all(number_within(o, 0, 1e300) for o in x)
+    with reading(path, 'meta.json'):
+        members = Entries(archive.meta).inners('members')
+        weights = Entries(archive.meta).take('weights', are_weights, 'a list of numbers')
+    learners = [learner_from_state(m.values, own(i), path, device, **learn_kwargs) for i,m in enumerate(members)]
+    with reading(path, 'meta.json'): return EnsembleLearner(learners, weights=weights)
 
 archive_readers['ensemble'] = _read_ensemble

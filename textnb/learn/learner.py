@@ -12,16 +12,18 @@ __all__ = ['archive_readers', 'RNNLearner', 'LanguageLearner', 'language_model_l
 import enum, warnings
 from pathlib import Path
 
+import torch
 from fastcore.basics import patch
 from torch import nn
 
 from .. import __version__
-from ..base import ArchiveError, load_archive, save_archive
+from ..base import ArchiveError, Entries, load_archive, reading, save_archive
 from ..models import arch_named, get_language_model, get_text_classifier, model_meta
 from ..text import DataBunch, untar_data
 from ..train import accuracy, CrossEntropyFlat, GradientClipping, Learner, LoadReport, RNNTrainer
 from .weights import *
 from .serving import *
+from .recipes import *
 
 # %% ../../nbs/04_learn/03_learner.ipynb #bf023d8a
 class RNNLearner(TextPredictor, Learner):
@@ -213,17 +215,21 @@ def load_pretrained(self:RNNLearner,
 
 # %% ../../nbs/04_learn/03_learner.ipynb #74ec7851
 def learner_from_state(
-    meta:dict, # `spec` and `data` of an exported learner
+    meta:dict, # `spec` and `data` of an exported learner, or `Entries` of them
     tensors:dict, # its weights
     source:Path, # the file they came from
     device=None, # where the model shall run
     **learn_kwargs, # for `RNNLearner`
 )->RNNLearner: # in eval mode
-    "Build the learner whose `export_state` is `tensors` and `meta`"
-    spec = meta['spec']
-    data = DataBunch.from_state(meta['data'], path=source.parent, device=device)
-    make = language_model_learner if spec['task']=='lm' else text_classifier_learner
-    learn = make(data, spec['arch'], pretrained=False, **spec['args'], **learn_kwargs)
+    "Build the learner whose `export_state` is `tensors` and `meta`; raises an ArchiveError that names file and entry"
+    device = device if device is None else torch.device(device)
+    with reading(source, 'meta.json'):
+        e = Entries(meta)
+        data = DataBunch.from_state(Entries(e.inner('data').values, 'data'), path=source.parent, device=device)
+        arch, task, args = check_recipe(Entries(e.inner('spec').values, 'spec'), tensors, len(data.vocab), data.c)
+        if data.is_lm!=(task=='lm'): raise ArchiveError(f'its recipe is for the task {task!r}, and its data are not')
+    make = language_model_learner if task=='lm' else text_classifier_learner
+    learn = make(data, arch, pretrained=False, **args, **learn_kwargs)
     fill_module(learn.model, tensors, LoadReport(source.name))
     learn.model.eval()
     return learn
@@ -245,7 +251,7 @@ def load_learner(
     "Read a learner that `export` wrote, in any process and on any machine; raises an ArchiveError for other archives"
     p = Path(path) if Path(path).is_file() else Path(path)/file
     archive = load_archive(p)
-    kind = archive.meta.get('kind')
+    kind = str(archive.meta.get('kind'))[:40]
     if kind not in archive_readers:
         how = 'load_encoder' if kind=='encoder' else 'Learner.load'
         raise ArchiveError(f'{p} is an archive of kind {kind!r}, not a learner: load it with {how}, '

@@ -15,7 +15,7 @@ import torch
 from fastcore.basics import patch
 from torch import nn
 
-from ..base import load_archive, load_pickle_list, load_torch_file
+from ..base import Entries, load_archive, load_pickle_list, load_torch_file, reading
 from ..text import Vocab
 from ..train import LoadReport
 
@@ -144,11 +144,14 @@ class SavedWeights:
 def _from_archive(path):
     "Tensors, words (or None) and direction (or None) of our archive at `path`"
     a = load_archive(path)
-    places = [a.meta] + [a.meta.get(k, {}) for k in ('data','names')]
-    words = next((o['vocab'] for o in places if 'vocab' in o), None)
+    with reading(path, 'meta.json'):
+        e = Entries(a.meta)
+        places = [e] + [e.inner(k) for k in ('data','names') if k in a.meta]
+        words = next((o.texts('vocab') for o in places if 'vocab' in o.values), None)
+        backwards = e.flag('backwards', None)
     tensors = a.tensors
     if a.meta.get('kind')=='weights': tensors = {k[6:]:v for k,v in tensors.items() if k.startswith('model.')}
-    return tensors,words,a.meta.get('backwards')
+    return tensors,words,backwards
 
 # %% ../../nbs/04_learn/01_weights.ipynb #f9791af8
 @patch(cls_method=True)
@@ -165,7 +168,17 @@ def read(cls:SavedWeights,
     if 'encoder.weight' not in encoder:
         some = ', '.join(list(tensors)[:4])
         raise ValueError(f'{path.name} holds no text encoder (no encoder.weight among {some} …)')
+    _check_rows(path.name, encoder, head)
     return cls(path.name, encoder, head, itos, backwards)
+
+def _check_rows(name, encoder, head):
+    "Raise a ValueError if encoder and decoder do not have one row of numbers for each word"
+    rows = encoder['encoder.weight']
+    if rows.ndim!=2 or not rows.is_floating_point():
+        raise ValueError(f'{name}: encoder.weight has to be one row of numbers a word, not {rows.dtype} {tuple(rows.shape)}')
+    for k in ('decoder.weight','decoder.bias'):
+        if k not in head or head[k].shape[:1]==rows.shape[:1]: continue
+        raise ValueError(f'{name}: {k} is {tuple(head[k].shape)}, and there are {len(rows)} words')
 
 def _read_itos(path):
     "The list of words in the file at `path`: a pickled list of fastai, or JSON of ours"

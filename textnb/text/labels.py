@@ -14,6 +14,7 @@ import copy
 import numpy as np
 from fastcore.basics import patch
 
+from ..base import ArchiveError, Entries
 from .items import ItemBase, as_items
 
 # %% ../../nbs/01_text/13_labels.ipynb #625e769d
@@ -286,16 +287,29 @@ def state(self:LabelItems)->dict: # values that JSON can hold
     settings.update(label_delim=getattr(self, 'label_delim', None))
     return dict(kind=self.kind, **settings, shape=list(self.labels.shape[1:]), dtype=str(self.labels.dtype))
 
+# %% ../../nbs/01_text/13_labels.ipynb #84ba49cf
+_dtypes = ['bool','int8','int16','int32','int64','uint8','float16','float32','float64']
+
+def _shape_of(y):
+    "The shape of one label of `y`"
+    if y.kind=='multi': return [y.c]
+    return [y.width] if getattr(y, 'width', 1)>1 else []
+
 @patch(cls_method=True)
 def from_state(cls:LabelItems,
-    d:dict, # what `state` gave
+    d:dict, # what `state` gave, or `Entries` of it
     classes:list|None, # names of the classes
     labels:np.ndarray|None=None, # encoded labels; none if None
 )->LabelItems: # of the kind that `d` names
-    "The list of labels that `d` describes"
+    "The list of labels that `d` describes; raises an ArchiveError that names the entry if it makes no sense"
+    e = Entries(d, 'labels')
     kinds = {o.kind: o for o in (CategoryList, MultiCategoryList, FloatList, EmptyLabelList, LMLabelList)}
-    res = kinds[d['kind']]([], classes=classes)
-    for name in ('log','width','label_delim'):
-        if hasattr(res, name): setattr(res, name, d[name])
-    res.labels = np.zeros((0,*d['shape']), dtype=d['dtype']) if labels is None else labels
+    res = kinds[e.text('kind', among=kinds)]([], classes=classes)
+    if res.kind in ('category','multi') and classes is None: raise ArchiveError('there are no classes for the labels')
+    if hasattr(res, 'log'): res.log = e.flag('log')
+    if hasattr(res, 'width'): res.width = e.whole('width', 1, 2**20)
+    if hasattr(res, 'label_delim'): res.label_delim = e.text('label_delim', None)
+    shape = e.take('shape', lambda x: x in (_shape_of(res), [res.c]) or x==[], f'{_shape_of(res)}')
+    dtype = e.text('dtype', among=_dtypes)
+    res.labels = np.zeros((0,*shape), dtype=dtype) if labels is None else labels
     return res

@@ -8,13 +8,13 @@ Docs: https://textnb.github.io/textnb/01_text/text_bunches.html.md"""
 __all__ = ['TextDataBunch', 'TextLMDataBunch', 'TextClasDataBunch']
 
 # %% ../../nbs/01_text/20_text_bunches.ipynb #b4adb77d
-import pickle
+import io, math, pickle
 from pathlib import Path
 
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 
-from ..base import ArchiveError, default_device, did_you_mean, load_pickle_list
+from ..base import ArchiveError, check_pickle, default_device, did_you_mean, load_npy, load_pickle_list
 from .pipeline import Tokenizer
 from .vocab import Vocab
 from .tables import find_cols, read_table
@@ -286,23 +286,36 @@ def from_folder(cls:TextDataBunch,
     return res.databunch(**kwargs)
 
 # %% ../../nbs/01_text/20_text_bunches.ipynb #fd4eddad
+class _OldArray:
+    "Stands for an array while a pickle is read"
+    def __init__(self, *args): pass
+    def __setstate__(self, state):
+        _,shape,dtype,_,values = state
+        n = math.prod(shape)
+        there = len(values) if dtype.hasobject else len(values)//dtype.itemsize
+        if n!=there: raise pickle.UnpicklingError(f'it has an array of {n:,} values, of which {there:,} are there')
+        if dtype.hasobject: self.values = [getattr(o, 'values', o) for o in values]
+        else: self.values = np.frombuffer(values, dtype).reshape(shape).copy()
+
 class _OldArrays(pickle.Unpickler):
     "Reads arrays of lists and numbers, and refuses everything else"
     def find_class(self, module, name):
-        reconstruct = np.zeros(0).__reduce__()[0] # NumPy has moved it from module to module
-        known = dict(_reconstruct=reconstruct, ndarray=np.ndarray, dtype=np.dtype)
+        known = dict(_reconstruct=_OldArray, ndarray=_OldArray, dtype=np.dtype)
         if module.split('.')[0]=='numpy' and name in known: return known[name]
         raise pickle.UnpicklingError(f'it asks for {module}.{name}')
 
+# %% ../../nbs/01_text/20_text_bunches.ipynb #8e129cd2
 def _old_array(fn):
-    "The array in an `.npy` file, also one of objects; raises an ArchiveError if it is anything else"
+    "What is in an `.npy` file, an array or a list of objects; raises an ArchiveError if it is anything else"
+    data = Path(fn).read_bytes()
     try:
-        with open(fn, 'rb') as f:
-            np.lib.format.read_magic(f)
-            dtype = np.lib.format.read_array_header_1_0(f)[2]
-            if dtype.hasobject: return _OldArrays(f).load()
-        return np.load(fn, allow_pickle=False)
-    except (pickle.UnpicklingError, ValueError, EOFError) as e:
+        f = io.BytesIO(data)
+        np.lib.format.read_magic(f)
+        if not np.lib.format.read_array_header_1_0(f)[2].hasobject: return load_npy(data, str(fn))
+        rest = data[f.tell():]
+        check_pickle(io.BytesIO(rest))
+        return _OldArrays(io.BytesIO(rest)).load().values
+    except Exception as e:
         raise ArchiveError(f'{fn} is not an array of ids or labels, or is damaged: {e}. It was not run.') from e
 
 # %% ../../nbs/01_text/20_text_bunches.ipynb #a39d5a0e
