@@ -10,6 +10,7 @@ __all__ = ['check_recipe']
 # %% ../../nbs/04_learn/02a_recipes.ipynb #e76e93bb
 import inspect
 from enum import Enum
+from functools import partial
 
 import torch
 
@@ -17,11 +18,10 @@ from ..base import ArchiveError, Entries, number_within, whole_within
 from ..models import arch_named, get_language_model, get_text_classifier, model_meta
 
 # %% ../../nbs/04_learn/02a_recipes.ipynb #bad236a9
+_any_number = partial(number_within, least=-1e300, most=1e300)
 def _few(good): return lambda x: isinstance(x, list) and len(x)<100 and all(map(good, x))
 def _size(x): return whole_within(x, 1, 2**20)
 def _share(x): return number_within(x, 0, 1)
-def _any_number(x): return number_within(x, -1e300, 1e300)
-
 _args = dict(
     bptt=(_size, 'a whole number of 1 or more'),
     max_len=(lambda x: whole_within(x, 1, 2**40), 'a whole number of 1 or more'),

@@ -175,7 +175,8 @@ def _check_rows(name, encoder, head):
     "Raise a ValueError if encoder and decoder do not have one row of numbers for each word"
     rows = encoder['encoder.weight']
     if rows.ndim!=2 or not rows.is_floating_point():
-        raise ValueError(f'{name}: encoder.weight has to be one row of numbers a word, not {rows.dtype} {tuple(rows.shape)}')
+        told = f'not {rows.dtype} {tuple(rows.shape)}'
+        raise ValueError(f'{name}: encoder.weight has to be one row of numbers a word, {told}')
     for k in ('decoder.weight','decoder.bias'):
         if k not in head or head[k].shape[:1]==rows.shape[:1]: continue
         raise ValueError(f'{name}: {k} is {tuple(head[k].shape)}, and there are {len(rows)} words')

@@ -181,11 +181,12 @@ def _saved_opt(self:Saving, tensors, meta):
     if e.text('kind')!=kind:
         raise ValueError(f'the file has the state of {e.text("kind")}, this learner trains with {kind}: '
             'give the same `opt_func`, or load with `with_opt=False`')
-    saved = _by_parameter(tensors, {})
-    _check_moments(saved, dict(self.model.named_parameters()))
+    params = dict(self.model.named_parameters())
+    other = [n for n,p in params.items() if f'model.{n}' in tensors and tensors[f'model.{n}'].shape!=p.shape]
+    _check_moments(_by_parameter(tensors, {}), {n:p for n,p in params.items() if n not in other})
     scalars = e.inner('scalars')
     for k in scalars.values: scalars.take(k, _plain, 'a number or a word')
-    saved = _by_parameter(tensors, scalars.values)
+    saved = {n:v for n,v in _by_parameter(tensors, scalars.values).items() if n not in other}
     names = {p:n for n,p in self.model.named_parameters()}
     numbered = [names[p] for g in self.opt.param_groups for p in g['params']]
     state = {i:saved[n] for i,n in enumerate(numbered) if n in saved}
@@ -272,7 +273,7 @@ def load_state(self:Saving,
     strict:bool=True, # raise an error unless everything fits?
     with_opt:bool=None, # the optimizer too? by default if there is one that fits
 ):
-    "Put model, optimizer and count of epochs into the state of an archive; a ValueError, and no change, if it does not fit"
+    "Put model, optimizer and count of epochs into the state of an archive; a ValueError, and no change, if not fitting"
     _check_kind(meta, path)
     if self.opt is None: self.create_opt()
     with reading(path, 'meta.json'):
