@@ -112,15 +112,17 @@ def number(self:Entries,
     return self.take(name, lambda x: number_within(x, least, most), want, *default)
 
 # %% ../../nbs/09_base/11_entries.ipynb #8263ca30
-def _are_texts(x): return isinstance(x, list) and all(isinstance(o, str) for o in x)
-
 @patch
 def texts(self:Entries,
     name:str, # of the entry
     *default, # what is returned where there is no such entry
 )->list: # of str
-    "Entry `name`, a list of texts; raises an ArchiveError otherwise"
-    return self.take(name, _are_texts, 'a list of texts', *default)
+    "Entry `name`, a list of texts; raises an ArchiveError that says which of them is none otherwise"
+    values = self.take(name, lambda x: isinstance(x, list), 'a list of texts', *default)
+    for i,o in enumerate(values or []):
+        if isinstance(o, str): continue
+        raise ArchiveError(f'the entry {self.place(name)} must be a list of texts, but [{i}] is {_kind(o)}')
+    return values
 
 # %% ../../nbs/09_base/11_entries.ipynb #da5b5e2a
 @patch

@@ -8,7 +8,7 @@ Docs: https://textnb.github.io/textnb/09_base/foreign.html.md"""
 __all__ = ['safe_extract', 'load_npy', 'check_pickle', 'load_torch_file', 'load_pickle_list']
 
 # %% ../../nbs/09_base/06_foreign.ipynb #1f7ce0a2
-import bz2, contextlib, gzip, io, lzma, math, mmap, os, pickle, pickletools, shutil, stat, tarfile, zipfile
+import bz2, contextlib, errno, gzip, io, lzma, math, mmap, os, pickle, pickletools, shutil, stat, tarfile, zipfile
 from collections import OrderedDict
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -168,8 +168,9 @@ def safe_extract(
             with zipfile.ZipFile(archive) as z: _extract_zip(z, plan)
         else:
             with _opened_tar(archive) as t: _extract_tar(t, plan)
+    except ArchiveError as e: raise ArchiveError(f'{archive}: {e}') from e
     except Exception as e:
-        if isinstance(e, ArchiveError) or (isinstance(e, OSError) and e.errno): raise
+        if isinstance(e, OSError) and e.errno not in (None, errno.EINVAL): raise
         cure = 'Delete it and download it again.'
         raise ArchiveError(f'{archive} is truncated or not a tar or zip file ({e}). {cure}') from e
     return dest
@@ -221,6 +222,10 @@ _tensor_parts = {
     'torch.Tensor':'torch.Tensor', 'torch.nn.parameter.Parameter':'torch.nn.parameter.Parameter'}
 
 # %% ../../nbs/09_base/06_foreign.ipynb #e4f25822
+_itemsizes = dict(DoubleStorage=8, FloatStorage=4, HalfStorage=2, BFloat16Storage=2, LongStorage=8, IntStorage=4,
+    ShortStorage=2, CharStorage=1, ByteStorage=1, BoolStorage=1, ComplexFloatStorage=8, ComplexDoubleStorage=16,
+    UntypedStorage=1)
+
 class _Claims(pickle.Unpickler):
     "Goes through a pickle of weights and makes none of them; `room` is told what each stretch of numbers claims"
     def __init__(self, f, room):
@@ -231,9 +236,8 @@ class _Claims(pickle.Unpickler):
         module = {'__builtin__':'builtins'}.get(module, module) # as Python 2 called it
         full = f'{module}.{name}'
         if full in _tensor_parts: return _tensor_parts[full]
-        if full=='torch.storage.UntypedStorage': return 1
-        dtype = getattr(getattr(torch, name, None), 'dtype', getattr(torch, name, None))
-        if module in ('torch','torch.cuda') and isinstance(dtype, torch.dtype): return dtype.itemsize
+        if module in ('torch','torch.cuda','torch.storage') and name in _itemsizes: return _itemsizes[name]
+        if module=='torch' and isinstance(getattr(torch, name, None), torch.dtype): return name
         raise pickle.UnpicklingError(f'it asks for {full}')
 
     def persistent_load(self, pid):

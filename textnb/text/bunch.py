@@ -374,12 +374,14 @@ def _read_set(archive, name, e, processor, path, file):
 # %% ../../nbs/01_text/19_bunch.ipynb #9e9f7525
 def _sets_in(archive, path, file):
     "The data sets in an archive that was read from `file`, and the entries of its state"
-    meta = Entries(archive.meta)
-    e = Entries(meta.inner('state').values, 'data')
-    processor = _processor_from(e)
-    names = [*meta.inner('sets').only(['train','valid','test']).values]
-    for name in names: meta.inner('sets').inner(name)
-    if not {'train','valid'}<=set(names): raise ArchiveError('there have to be the sets train and valid')
+    with reading(file, 'meta.json'):
+        meta = Entries(archive.meta)
+        e = Entries(meta.inner('state').values, 'data')
+        processor = _processor_from(e)
+        names = [*meta.inner('sets').only(['train','valid','test']).values]
+        for name in names: meta.inner('sets').inner(name)
+        if not {'train','valid'}<=set(names): raise ArchiveError('there have to be the sets train and valid')
+        _dataset_from(e, processor, path) # an empty one, to look at the rest
     return {name: _read_set(archive, name, e, processor, path, file) for name in names}, e
 
 def load_data(

@@ -15,6 +15,7 @@ import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 
 from ..base import ArchiveError, check_pickle, default_device, did_you_mean, load_npy, load_pickle_list
+from ..base import reading
 from .pipeline import Tokenizer
 from .vocab import Vocab
 from .tables import find_cols, read_table
@@ -318,6 +319,15 @@ def _old_array(fn):
     except Exception as e:
         raise ArchiveError(f'{fn} is not an array of ids or labels, or is damaged: {e}. It was not run.') from e
 
+# %% ../../nbs/01_text/20_text_bunches.ipynb #3fe985b1
+def _old_store(ids, words):
+    "The store of some old ids, None for None; raises an ArchiveError for those that have no word"
+    if ids is None: return None
+    res = as_store(ids)
+    wrong = [i for i in (res.ids.min(initial=0), res.ids.max(initial=0)) if not 0<=i<max(len(words), 1)]
+    if wrong: raise ArchiveError(f'itos.pkl has {len(words)} words, and the ids have a number {wrong[0]}')
+    return res
+
 # %% ../../nbs/01_text/20_text_bunches.ipynb #a39d5a0e
 @patch(cls_method=True)
 def load(cls:TextDataBunch,
@@ -332,7 +342,11 @@ def load(cls:TextDataBunch,
     classes_file = folder/'classes.txt'
     if not vocab_file.exists(): raise FileNotFoundError(f'{vocab_file} is not there: `load` reads old files of fastai. '
         'Data that `save` wrote are read by `load_data`.')
-    def array(name): return _old_array(folder/f'{name}.npy') if (folder/f'{name}.npy').exists() else None
+    def array(name):
+        if (folder/f'{name}.npy').exists(): return _old_array(folder/f'{name}.npy')
+        if name in ('train_ids','valid_ids'): raise FileNotFoundError(f'{folder/name}.npy is not there')
     arrays = [array(name) for name in 'train_ids valid_ids test_ids train_lbl valid_lbl'.split()]
     classes = classes_file.read_text(encoding='utf-8').splitlines() if classes_file.exists() else None
-    return cls.from_ids(path, load_pickle_list(vocab_file), *arrays, classes=classes, processor=processor, **kwargs)
+    words = load_pickle_list(vocab_file)
+    with reading(folder): stores = [_old_store(o, words) for o in arrays[:3]]
+    return cls.from_ids(path, words, *stores, *arrays[3:], classes=classes, processor=processor, **kwargs)

@@ -278,7 +278,8 @@ def load_state(self:Saving,
     if self.opt is None: self.create_opt()
     with reading(path, 'meta.json'):
         e = Entries(meta)
-        names = {k: e.inner('names').texts(k) for k in ('vocab','classes') if k in e.values.get('names', {})}
+        names = e.inner('names') if 'names' in meta else Entries({})
+        names = {k: names.texts(k) for k in ('vocab','classes') if k in names.values}
         if strict: _check_names(names, _names(self.data), path)
         opt = e.inner('opt').values if meta.get('opt') else None
         if with_opt and not opt: raise ValueError(f'{path} has no optimizer state: it was saved with `with_opt=False`')
