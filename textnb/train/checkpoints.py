@@ -35,14 +35,22 @@ def _take_tensors(o, tensors, key):
 
 _forms = dict(tensor=str, array=dict, slice=list, dict=dict, list=list, tuple=list)
 
+def _kind_of_value(o):
+    "Kind and contents of a part of such a nest; raises an ArchiveError if it is none"
+    kind,v = next(iter(o.items()), (None,None))
+    form = _forms.get(kind)
+    if len(o)==1 and form is not None and isinstance(v, form): return kind,v
+    raise ArchiveError(f'{str(o)[:60]} is no saved value')
+
+def _tensor_of(name, tensors):
+    if name in tensors: return tensors[name]
+    raise ArchiveError(f'the tensor {name[:60]} is not there')
+
 def _put_tensors(o, tensors):
     "The nest that `_take_tensors` was given; raises an ArchiveError if it cannot have given `o`"
     if not isinstance(o, dict): return o
-    kind,v = next(iter(o.items()), (None,None))
-    form = _forms.get(kind)
-    if len(o)!=1 or form is None or not isinstance(v, form): raise ArchiveError(f'{str(o)[:60]} is no saved value')
-    if kind=='tensor' and v not in tensors: raise ArchiveError(f'the tensor {v[:60]} is not there')
-    if kind=='tensor': return tensors[v]
+    kind,v = _kind_of_value(o)
+    if kind=='tensor': return _tensor_of(v, tensors)
     if kind=='array': return _put_tensors(v, tensors).numpy()
     if kind=='slice': return slice(*v)
     if kind=='dict': return {a:_put_tensors(b, tensors) for a,b in v.items()}

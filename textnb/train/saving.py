@@ -174,6 +174,15 @@ def _hypers(saved, group):
 
 # %% ../../nbs/02_train/08_saving.ipynb #05e2aa36
 @patch
+def _saved_values(self:Saving, tensors, scalars):
+    "What was saved of the optimizer for each parameter; raises an ArchiveError for what does not fit"
+    params = dict(self.model.named_parameters())
+    other = [n for n,p in params.items() if f'model.{n}' in tensors and tensors[f'model.{n}'].shape!=p.shape]
+    _check_moments(_by_parameter(tensors, {}), {n:p for n,p in params.items() if n not in other})
+    for k in scalars.values: scalars.take(k, _plain, 'a number or a word')
+    return {n:v for n,v in _by_parameter(tensors, scalars.values).items() if n not in other}
+
+@patch
 def _saved_opt(self:Saving, tensors, meta):
     "The saved state of the optimizer, as PyTorch wants it; raises a ValueError if it is of another kind or odd"
     e = Entries(meta, 'opt')
@@ -181,12 +190,7 @@ def _saved_opt(self:Saving, tensors, meta):
     if e.text('kind')!=kind:
         raise ValueError(f'the file has the state of {e.text("kind")}, this learner trains with {kind}: '
             'give the same `opt_func`, or load with `with_opt=False`')
-    params = dict(self.model.named_parameters())
-    other = [n for n,p in params.items() if f'model.{n}' in tensors and tensors[f'model.{n}'].shape!=p.shape]
-    _check_moments(_by_parameter(tensors, {}), {n:p for n,p in params.items() if n not in other})
-    scalars = e.inner('scalars')
-    for k in scalars.values: scalars.take(k, _plain, 'a number or a word')
-    saved = {n:v for n,v in _by_parameter(tensors, scalars.values).items() if n not in other}
+    saved = self._saved_values(tensors, e.inner('scalars'))
     names = {p:n for n,p in self.model.named_parameters()}
     numbered = [names[p] for g in self.opt.param_groups for p in g['params']]
     state = {i:saved[n] for i,n in enumerate(numbered) if n in saved}
@@ -261,10 +265,20 @@ def _check_kind(meta, path):
     "Raise a ValueError unless the archive with `meta` was written by `save`"
     kind = str(meta.get('kind', 'weights'))[:40]
     if kind=='weights': return
-    article = 'an' if kind[0] in 'aeiou' else 'a'
+    article = 'an' if kind[:1] in tuple('aeiou') else 'a'
     raise ValueError(f'{path} was not written by `save`: it holds {article} {kind}. '
         'Load an exported learner with `load_learner`, an encoder with `load_encoder`')
 
+@patch
+def _opt_to_load(self:Saving, path, tensors, meta, with_opt):
+    "The saved state of the optimizer, None if it is not to be loaded; raises a ValueError if it is and cannot be"
+    if self.opt is None: self.create_opt()
+    opt = Entries(meta).inner('opt').values if meta.get('opt') else None
+    if with_opt and not opt: raise ValueError(f'{path} has no optimizer state: it was saved with `with_opt=False`')
+    if with_opt is None: with_opt = opt and opt.get('kind')==type(self.opt).__name__
+    return self._saved_opt(tensors, opt) if with_opt else None
+
+# %% ../../nbs/02_train/08_saving.ipynb #8213e796
 @patch
 def load_state(self:Saving,
     path:Path, # the file, for messages
@@ -273,21 +287,17 @@ def load_state(self:Saving,
     strict:bool=True, # raise an error unless everything fits?
     with_opt:bool=None, # the optimizer too? by default if there is one that fits
 ):
-    "Put model, optimizer and count of epochs into the state of an archive; a ValueError, and no change, if not fitting"
+    "Put model, optimizer and count of epochs into the state of an archive; raises a ValueError if it does not fit"
     _check_kind(meta, path)
-    if self.opt is None: self.create_opt()
     with reading(path, 'meta.json'):
         e = Entries(meta)
         names = e.inner('names') if 'names' in meta else Entries({})
         names = {k: names.texts(k) for k in ('vocab','classes') if k in names.values}
         if strict: _check_names(names, _names(self.data), path)
-        opt = e.inner('opt').values if meta.get('opt') else None
-        if with_opt and not opt: raise ValueError(f'{path} has no optimizer state: it was saved with `with_opt=False`')
-        if with_opt is None: with_opt = opt and opt.get('kind')==type(self.opt).__name__
-        if with_opt: opt = self._saved_opt(tensors, opt)
+        opt = self._opt_to_load(path, tensors, meta, with_opt)
         epochs_done = e.whole('epochs_done', 0, 2**40, self.epochs_done)
     weights = {k[len('model.'):]:v for k,v in tensors.items() if k.startswith('model.')}
     self.load_report = load_weights(self.model, weights, strict, path)
     if hasattr(self.model, 'reset'): self.model.reset()
-    if with_opt: self.opt.load_state_dict(opt)
+    if opt: self.opt.load_state_dict(opt)
     self.epochs_done = epochs_done
