@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from .. import __version__
-from ..base import Config, default_device, defaults, load_archive
+from ..base import Config, default_device, defaults, Entries, load_archive, reading
 from ..text import Tokenizer, Vocab, join_texts
 from .tables import *
 from .terminal import *
@@ -70,9 +70,9 @@ def archive_info(
     if not path.is_file(): raise CLIError(f'no such file: {path}')
     archive = load_archive(path)
     meta = archive.meta
-    data = meta.get('data') or {}
-    spec = meta.get('spec') or {}
-    vocab = meta.get('vocab') or data.get('vocab') or []
+    with reading(path, 'meta.json'):
+        data, spec = (Entries(meta.get(k) or {}, k).values for k in ('data','spec'))
+        vocab = Entries(meta).texts('vocab', None) or Entries(data, 'data').texts('vocab', None) or []
     res = dict(file=path.name, bytes=path.stat().st_size, kind=meta.get('kind'),
         written_by=f"textnb {meta.get('textnb')}", architecture=spec.get('arch'), task=spec.get('task'),
         classes=data.get('classes'), vocabulary=len(vocab), tensors=len(archive.tensors),

@@ -33,6 +33,7 @@ def _take_tensors(o, tensors, key):
     if isinstance(o, slice): return {'slice':[o.start,o.stop,o.step]}
     return o.item() if isinstance(o, np.generic) else o
 
+# %% ../../nbs/02_train/17_checkpoints.ipynb #aa03979b
 _forms = dict(tensor=str, array=dict, slice=list, dict=dict, list=list, tuple=list)
 
 def _kind_of_value(o):
