@@ -1,7 +1,7 @@
 # textnb: `make` alone lists what there is. Every target makes its own environment in .venv first, if none is there.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test docs bench lint prepare env browser clean distclean
+.PHONY: help demo test fuzz docs bench lint prepare env browser clean distclean
 
 PYTHON ?=
 VENV   ?= .venv
@@ -10,6 +10,8 @@ PY     := $(BIN)/python
 READY  := $(VENV)/.ready
 ARGS   ?=
 PEER   ?=
+TIME   ?= 180
+SEED   ?=
 
 help: ## This list
 	@echo 'textnb: text models in numbered notebooks. Start with `make demo`.'; echo
@@ -31,6 +33,10 @@ test: env browser ## All checks: sources in step, style, every notebook and ever
 	@echo '== 4/4 Notebooks and tests'
 	@$(PY) -m pytest $(ARGS)
 
+fuzz: env ## Read files that were changed in odd ways, for minutes (TIME=3600: seconds, SEED=5: the same files again)
+	@echo '== Files as nobody wrote them'
+	@$(PY) -m tools.fuzz --time $(TIME) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
 docs: env ## Build the docs site in _docs; a warning or a broken link is an error
 	@echo '== The docs site'
 	@$(PY) -m tools.docs $(ARGS)
@@ -51,7 +57,7 @@ prepare: env ## After editing notebooks: export, clean, README; then commit
 	@$(PY) tools/check.py --fix
 
 clean: ## Remove what was built (the environment stays)
-	rm -rf _docs _proc _stage build dist nbs/nbdev.yml nbs/sidebar.yml .pytest_cache .hypothesis .ruff_cache
+	rm -rf _docs _proc _stage _fuzz build dist nbs/nbdev.yml nbs/sidebar.yml .pytest_cache .hypothesis .ruff_cache
 	find nbs textnb tests bench tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean ## Remove the environment too

@@ -36,18 +36,42 @@ def get_rng_state()->dict: # JSON values only: put it into any archive
         torch=_to_text(torch.get_rng_state()), cuda=[_to_text(o) for o in cuda])
 
 # %% ../../nbs/09_base/03_random_numbers.ipynb #b9e866f7
+def _python_state(o):
+    version, numbers, spare = o
+    random.Random().setstate((version, tuple(numbers), spare))
+    return version, tuple(numbers), spare
+
+def _numpy_state(o):
+    inner = {k: np.array(v, dtype=np.uint32) if isinstance(v, list) else v for k,v in o['state'].items()}
+    if not 0<=inner['pos']<=624: raise ValueError(f'pos is {inner["pos"]}, which must be from 0 to 624')
+    np.random.RandomState().set_state({**o, 'state':inner})
+    return {**o, 'state':inner}
+
+# %% ../../nbs/09_base/03_random_numbers.ipynb #e231f53a
+def _torch_state(o):
+    torch.Generator().set_state(_from_text(o))
+    return _from_text(o)
+
+def _cuda_states(o): return [_from_text(s) for s in o]
+
+# %% ../../nbs/09_base/03_random_numbers.ipynb #656767f2
+_kinds_of_state = dict(python=_python_state, numpy=_numpy_state, torch=_torch_state, cuda=_cuda_states)
+
 def set_rng_state(
     d:dict, # from `get_rng_state`, or read back from JSON
 ):
-    "Put the global generators where `d` says they stood"
-    version, numbers, spare = d['python']
-    random.setstate((version, tuple(numbers), spare))
-    inner = d['numpy']['state'].items()
-    inner = {k: np.array(v, dtype=np.uint32) if isinstance(v, list) else v for k,v in inner}
-    np.random.set_state({**d['numpy'], 'state':inner})
-    torch.set_rng_state(_from_text(d['torch']))
+    "Put the global generators where `d` says they stood; raises a ValueError, and changes nothing, if that is no state"
+    states = {}
+    for name,tried in _kinds_of_state.items():
+        try: states[name] = tried(d[name])
+        except Exception as e:
+            told = f'the entry {name!r} makes no sense ({type(e).__name__}: {e})'
+            raise ValueError(f'this is no state of random generators, as `get_rng_state` gives it: {told}') from e
+    random.setstate(states['python'])
+    np.random.set_state(states['numpy'])
+    torch.set_rng_state(states['torch'])
     if not torch.cuda.is_available(): return
-    for i,o in enumerate(d['cuda'][:torch.cuda.device_count()]): torch.cuda.set_rng_state(_from_text(o), i)
+    for i,o in enumerate(states['cuda'][:torch.cuda.device_count()]): torch.cuda.set_rng_state(o, i)
 
 # %% ../../nbs/09_base/03_random_numbers.ipynb #5df8f348
 @contextlib.contextmanager
