@@ -7,13 +7,13 @@ Docs: https://textnb.github.io/textnb/09_base/processes.html.md"""
 # %% auto #0
 __all__ = ['process_mark_pattern', 'process_mark', 'is_gone', 'die_with_parent', 'module_with_parent']
 
-# %% ../../nbs/09_base/00_processes.ipynb #47d64ef1
+# %% ../../nbs/09_base/00_processes.ipynb #77942a73
 import os, runpy, signal, socket, sys, threading, time, zlib
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
-# %% ../../nbs/09_base/00_processes.ipynb #f33fe5b3
+# %% ../../nbs/09_base/00_processes.ipynb #c9110595
 def _stat(pid):
     "State and start time of process `pid`: `('', 0)` if nobody tells, `None` if it is not there"
     try: fields = Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split() # a name may hold anything, also `)`
@@ -22,7 +22,7 @@ def _stat(pid):
     except OSError: return '', 0
     return fields[0], int(fields[19])
 
-# %% ../../nbs/09_base/00_processes.ipynb #9237f6d1
+# %% ../../nbs/09_base/00_processes.ipynb #4aa416b0
 @lru_cache
 def _machine():
     "Eight hexadecimal digits for this machine and, in a container, for this container"
@@ -41,7 +41,7 @@ def process_mark(
 
 process_mark_pattern = '[0-9a-f]+-[0-9a-f]+-[0-9a-f]{8}' # a regular expression for what `process_mark` gives
 
-# %% ../../nbs/09_base/00_processes.ipynb #3cf869c3
+# %% ../../nbs/09_base/00_processes.ipynb #5a3778f8
 def is_gone(
     mark:str, # what `process_mark` gave, perhaps in another process
 )->bool: # False if it is alive, or if that cannot be known from here
@@ -57,7 +57,7 @@ def is_gone(
     except OSError: pass # alive, and not ours
     return False
 
-# %% ../../nbs/09_base/00_processes.ipynb #be30558c
+# %% ../../nbs/09_base/00_processes.ipynb #b47f2ea1
 def _ask_linux(sig):
     "Ask Linux to send `sig` to this process when the thread that started it ends"
     import ctypes
@@ -72,7 +72,7 @@ def _end(gently):
     if hasattr(signal, 'SIGKILL'): os.kill(os.getpid(), signal.SIGKILL)
     os._exit(1)
 
-# %% ../../nbs/09_base/00_processes.ipynb #99c995d2
+# %% ../../nbs/09_base/00_processes.ipynb #d04f9c77
 def die_with_parent(
     parent:str=None, # `process_mark` of the process to die with, None for the one that started this one
     gently:bool=False, # send this process a SIGTERM, and end it five seconds later? Otherwise it ends at once
@@ -88,7 +88,7 @@ def die_with_parent(
         _end(gently)
     threading.Thread(target=watch, daemon=True, name='die_with_parent').start()
 
-# %% ../../nbs/09_base/00_processes.ipynb #e733bc39
+# %% ../../nbs/09_base/00_processes.ipynb #f659cc20
 def _run_module(args):
     "Be `python -m MODULE ...`, ending with a parent; `args` are its mark, 1 or 0 for the system, module and arguments"
     parent,by_system,module,*rest = args
