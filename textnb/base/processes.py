@@ -44,10 +44,10 @@ process_mark_pattern = '[0-9a-f]+-[0-9a-f]+-[0-9a-f]{8}' # a regular expression 
 # %% ../../nbs/09_base/00_processes.ipynb #5a3778f8
 def is_gone(
     mark:str, # what `process_mark` gave, perhaps in another process
-)->bool: # False if it is alive, or if that cannot be known from here
+)->bool|None: # None if that cannot be known from here
     "Has the process with this mark ended?"
     pid,start,machine = mark.split('-')
-    if machine!=_machine() or os.name=='nt': return False
+    if machine!=_machine() or os.name=='nt': return None
     pid = int(pid, 16)
     found = _stat(pid)
     if found is None or found[0] in ('Z', 'X'): return True
