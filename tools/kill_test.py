@@ -224,7 +224,6 @@ def group_of(pid):
 def child(work, told):
     "The process that is killed"
     os.setpgid(0, 0)
-    for sig in (signal.SIGTERM, signal.SIGHUP): signal.signal(sig, signal.SIG_DFL)
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (1, 2): os.dup2(null, fd)
     code = 1
@@ -275,6 +274,7 @@ def main():
     p.add_argument('--seed', type=int, default=None, help='of the moments')
     args = p.parse_args()
     if not hasattr(os, 'fork') or not Path('/proc/self/stat').exists(): sys.exit('the kill test needs Linux')
+    for sig in (signal.SIGTERM, signal.SIGHUP): signal.signal(sig, signal.SIG_DFL) # `nohup` ignores one, and children would too
     torch.set_num_threads(1)
     seed = random.randrange(10**6) if args.seed is None else args.seed
     rng, chosen, bad = random.Random(seed), args.scene or list(SCENES), 0

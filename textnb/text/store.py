@@ -20,7 +20,7 @@ from .vocab import Vocab
 # %% ../../nbs/01_text/06_store.ipynb #e3b41d86
 def _as_ids(ids):
     "`ids` as an array of whole numbers; raises a ValueError if they are none"
-    ids = ids if isinstance(ids, np.ndarray) else np.asarray(ids, None if len(ids) else np.uint16)
+    if not isinstance(ids, np.ndarray): ids = np.asarray(ids) if len(ids) else np.empty(0, np.uint16)
     if ids.ndim==1 and ids.dtype.kind in 'iu': return ids
     raise ValueError(f'The ids of a store are whole numbers in one row, not {ids.ndim} dimensions of {ids.dtype}')
 
