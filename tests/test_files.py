@@ -180,7 +180,7 @@ def test_every_writer_uses_the_one_mechanism():
     root = Path(files.__file__).parent.parent
     found = []
     for f in root.rglob('*.py'):
-        if f.name in ('files.py', '_modidx.py'): continue
+        if f.name in ('files.py', '_modidx.py', 'toys.py'): continue
         text = f.read_text(encoding='utf-8')
-        found += [f'{f.relative_to(root)}: {o}' for o in re.findall(r'os\.replace|os\.rename|mkstemp|NamedTemporaryFile|FileLock', text)]
+        found += [f'{f.relative_to(root)}: {o}' for o in re.findall(r'os\.replace|os\.rename|mkstemp|mkdtemp|NamedTemporaryFile|FileLock', text)]
     assert found==[]

@@ -8,10 +8,10 @@ TOOL = Path(__file__).parent.parent/'tools'/'kill_test.py'
 pytestmark = pytest.mark.skipif(not hasattr(os, 'fork') or not Path('/proc/self/stat').exists(), reason='kills are tested on Linux')
 
 def test_a_short_round():
-    "Two kills of each scene: nothing lost, nothing half, no orphan, no litter"
-    r = subprocess.run([sys.executable, str(TOOL), '12', '--seed', '7'], capture_output=True, text=True, timeout=280)
+    "One or two kills of each scene: nothing lost, nothing half, no orphan, no litter"
+    r = subprocess.run([sys.executable, str(TOOL), '10', '--seed', '7'], capture_output=True, text=True, timeout=280)
     assert r.returncode==0 and 'nothing was lost' in r.stdout, r.stdout+r.stderr
-    assert r.stdout.count(' 2 kills, 0 wrong, 0 orphans')==6
+    assert r.stdout.count(' kills, 0 wrong, 0 orphans')==6
 
 def test_the_tool_sees_what_is_lost():
     "A careless writer, and a worker that goes on"
@@ -39,7 +39,7 @@ def test_the_tool_sees_what_is_lost():
         class Ends(Careless):
             def work(self, told): 1/0
         tool['scene'](Careless), tool['scene'](Orphans), tool['scene'](Ends)
-        tool['kill_once'].__globals__['patience'] = 1
+        tool['kill_once'].__globals__['patience'] = .5
         import random
         rng = random.Random(0)
         print(len(tool['run_scene']('careless', 4, rng)[1])>0, tool['run_scene']('orphans', 1, random.Random(1)), 'ZeroDivisionError' in str(tool['run_scene']('ends', 3, rng)))
