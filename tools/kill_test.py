@@ -14,6 +14,7 @@ import signal
 import sys
 import tarfile
 import tempfile
+import threading
 import time
 import traceback
 import warnings
@@ -24,6 +25,7 @@ sys.path.insert(0, str(ROOT))
 os.environ.update(OMP_NUM_THREADS='1', TEXTNB_PROGRESS='0')
 
 import numpy as np, pandas as pd, torch
+from tqdm import tqdm
 
 from textnb.base import load_archive, set_seed
 from textnb.learn import load_learner, text_classifier_learner
@@ -275,6 +277,8 @@ def main():
     args = p.parse_args()
     if not hasattr(os, 'fork') or not Path('/proc/self/stat').exists(): sys.exit('the kill test needs Linux')
     for sig in (signal.SIGTERM, signal.SIGHUP): signal.signal(sig, signal.SIG_DFL) # `nohup` ignores one, and children would too
+    tqdm.set_lock(threading.RLock()) # its own is shared with forked processes, and one that is killed may hold it
+    tqdm.monitor_interval = 0
     torch.set_num_threads(1)
     seed = random.randrange(10**6) if args.seed is None else args.seed
     rng, chosen, bad = random.Random(seed), args.scene or list(SCENES), 0
