@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help demo test fuzz docs bench lint prepare env browser clean distclean
+.PHONY: help demo test docs bench kill lint prepare env browser clean distclean
 
 PYTHON ?=
 VENV   ?= .venv
@@ -16,7 +17,7 @@ SEED   ?=
 help: ## This list
 	@echo 'textnb: text models in numbered notebooks. Start with `make demo`.'; echo
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-15s %s\n", $$1, $$2}'
-	@echo; echo 'Variables: PYTHON=python3.12 (which Python makes the environment), ARGS="..." (more arguments for demo, test, docs and bench),'
+	@echo; echo 'Variables: PYTHON=python3.12 (which Python makes the environment), ARGS="..." (more arguments for demo, test, docs, bench and kill),'
 	@echo '           PEER=/path/to/python (make bench: an interpreter with fastai 2.8.12), VENV=folder, TORCH_INDEX=URL (where torch comes from).'
 
 demo: env ## Train, measure and explain a movie-review classifier; writes demo/report.html (about 6 minutes)
@@ -44,6 +45,10 @@ docs: env ## Build the docs site in _docs; a warning or a broken link is an erro
 bench: env ## Measure speed and memory (PEER=python with fastai to compare); writes bench/results
 	@echo '== Measures'
 	@$(PY) bench/run.py $(if $(PEER),--peer $(PEER)) $(ARGS)
+
+kill: env ## Kill what textnb does 200 times, and look whether anything was lost (ARGS="1000 --scene store")
+	@echo '== Kills'
+	@$(PY) tools/kill_test.py $(ARGS)
 
 lint: env ## Style of notebooks (chkstyle) and of the other Python files (ruff)
 	@$(MAKE) --no-print-directory style

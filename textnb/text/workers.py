@@ -8,13 +8,14 @@ Docs: https://textnb.github.io/textnb/01_text/workers.html.md"""
 __all__ = ['GrowingNumbers', 'FixedNumbers', 'DocumentError', 'Encoder', 'shares_of', 'encode_shares']
 
 # %% ../../nbs/01_text/07_workers.ipynb #433e3981
-import multiprocessing,signal,sys,types,warnings
+import multiprocessing,signal,sys,threading,types,warnings
 from collections import deque
 from contextlib import contextmanager
 from itertools import chain,islice
 
 import numpy as np
 
+from ..base import die_with_parent, process_mark
 from .pipeline import Pieces, Tokenizer, join_texts
 
 # %% ../../nbs/01_text/07_workers.ipynb #a6197a0c
@@ -118,9 +119,14 @@ def shares_of(
 def _work(
     conn, # connection to the process that started this one
     args:tuple, # arguments of `Encoder`
+    parent:str, # mark of the process that started this one
+    by_system:bool, # will the thread that started it live as long as that process?
+    others:list, # ends of pipes that a forked worker has but should not
 ):
     "The life of a worker"
+    die_with_parent(parent, by_system=by_system)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for o in others: o.close()
     _serve(conn, Encoder(*args))
 
 def _serve(conn, encoder):
@@ -164,8 +170,11 @@ class _Workers:
     def _start(self, context, args):
         ours,theirs = context.Pipe()
         self.conns.append(ours)
-        p = context.Process(target=_work, args=(theirs, args), daemon=True)
-        if context.get_start_method()=='fork': p.start()
+        forked = context.get_start_method()=='fork'
+        in_main = threading.current_thread() is threading.main_thread()
+        args = theirs, args, process_mark(), in_main, list(self.conns) if forked else []
+        p = context.Process(target=_work, args=args, daemon=True)
+        if forked: p.start()
         else:
             with _no_main(): p.start()
         theirs.close()
