@@ -111,9 +111,9 @@ def split_words(
     strange = Counter(repr(o) for o,word in zip(map(_plain, values), words) if word not in _part_of)
     if not strange: return np.array([_part_of[o] for o in words], dtype=object)
     told = listed([f'{o} ({n} row{"s" if n>1 else ""})' for o,n in strange.most_common()], 8)
+    hint = did_you_mean(strange.most_common()[0][0], [o for o in _part_of if len(o)>2 and o.isalpha()])
     raise ValueError(f'column {col!r} should say for each row whether it is for training (train, False, 0), '
-        f'validation (valid, val, dev, True, 1) or the test set (test), but it holds {told}.'
-        f'{did_you_mean(strange.most_common()[0][0], _part_of)}')
+        f'validation (valid, val, dev, True, 1) or the test set (test), but it holds {told}.{hint}')
 
 def _plain(o): return o.item() if isinstance(o, np.generic) else o
 
