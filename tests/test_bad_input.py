@@ -94,8 +94,10 @@ def test_odd_characters_all_the_way(tmp_path):
 
 def test_text_and_label_mixed_up():
     "An unseen label in validation: if it is all of them, the columns are probably not what they seem"
-    with pytest.warns(UserWarning, match='16 of 16 items are left out.*is it the right label column'):
+    with pytest.raises(ValueError, match="text column 1 is 'label' in the training table and 'text' in the validation"):
         TextClasDataBunch.from_df('.', frame()[['text','label']], frame(16))
+    with pytest.warns(UserWarning, match='16 of 16 items are left out.*is it the right label column'):
+        TextClasDataBunch.from_df('.', frame(), frame(16).assign(label='x'))
 
 def test_no_column():
     "A column that is not there: an empty list of columns is no text and no label"
@@ -113,12 +115,16 @@ def test_csv_of_another_kind(tmp_path):
     "A CSV with a broken line, or with another delimiter or encoding, or cut short: the cure fits the case"
     f = tmp_path/'t.csv'
     f.write_text('label;text\n1;good\n')
-    with pytest.raises(ValueError, match="Is ';' the delimiter"): TextClasDataBunch.from_csv(tmp_path, 't.csv')
+    assert TextList.from_csv(tmp_path, 't.csv', cols='text').raw.tolist()==['good']
+    with pytest.raises(ValueError, match="Is ';' the delimiter"): TextList.from_csv(tmp_path, 't.csv', cols='text', delimiter=',')
     f.write_bytes('label,text\n1,good\n'.encode('utf-16'))
-    with pytest.raises(ValueError, match='encoding="utf-16"'): TextLMDataBunch.from_csv(tmp_path, 't.csv')
+    assert TextList.from_csv(tmp_path, 't.csv', cols='text').raw.tolist()==['good']
+    with pytest.raises(ValueError, match="encoding='utf-16'"): TextLMDataBunch.from_csv(tmp_path, 't.csv', encoding='utf-8')
     (tmp_path/'t.csv.gz').write_bytes(gzip.compress(os.urandom(500).hex().encode())[:-99])
     with pytest.raises(OSError, match=r'cannot read .*t\.csv\.gz'): TextLMDataBunch.from_csv(tmp_path, 't.csv.gz')
     f.write_text('label,text\n1,good\n0\n')
+    with pytest.raises(ValueError, match='at line 3: it has 1 field where 2 are expected'): TextList.from_csv(tmp_path, 't.csv', cols='text')
+    f.write_text('label,text\n1,good\n0,\n')
     with pytest.raises(ValueError, match=r'1 of 2 rows, the first at index 1\.'): TextList.from_csv(tmp_path, 't.csv', cols='text')
     (tmp_path/'d').mkdir()
     with pytest.raises(IsADirectoryError, match='use `from_folder`'): TextClasDataBunch.from_csv(tmp_path, 'd')

@@ -126,7 +126,7 @@ def test_the_iterator_is_read_as_needed():
 
 @pytest.mark.parametrize('texts', ['a text', b'bytes', pd.DataFrame({'text':['a']})])
 def test_what_is_no_list_of_texts(texts):
-    with pytest.raises(TypeError, match='not a list of texts'): build_store(texts)
+    with pytest.raises(TypeError, match='must come as a list, and'): build_store(texts)
 
 def test_nothing_and_blanks():
     store,vocab = build_store([])
@@ -266,13 +266,14 @@ def test_csv(tmp_path):
     src = csv_texts(p, chunksize=2)
     assert list(src)==list(src)==['one, "two"','NA','three\nlines'] and list(csv_texts(p, 1))==list(src)
     assert list(csv_texts(p, ['label','text']))[1]==('b','NA')
-    with pytest.raises(ValueError, match="no column 'body'.*label, text"): list(csv_texts(p, 'body'))
+    with pytest.raises(ValueError, match="no text column 'body'.*'label', 'text'"): list(csv_texts(p, 'body'))
     p.write_text('label,text\na,one\nb,two\nc,three,four\nd,five\n')
-    with pytest.raises(ValueError, match='t.csv has a broken line.*line 4'): build_store(csv_texts(p))
+    with pytest.raises(ValueError, match='t.csv is broken: at line 4'): build_store(csv_texts(p))
     assert list(csv_texts(p, on_bad_lines='skip'))==['one','two','five']
-    p.write_bytes(b'text\nna\xefve\n')
-    with pytest.raises(ValueError, match='not UTF-8'): list(csv_texts(p))
-    assert list(csv_texts(p, encoding='latin-1'))==['naïve']
+    p.write_bytes(b'text\nna\xefve and simple\n')
+    with pytest.raises(ValueError, match='not utf-8'): list(csv_texts(p, encoding='utf-8'))
+    with pytest.warns(UserWarning, match='read as cp1252'): assert list(csv_texts(p))==['naïve and simple']
+    assert list(csv_texts(p, encoding='latin-1'))==['naïve and simple']
 
 def test_folder(tmp_path):
     for n,b in (('b/2.txt',b'two'),('a.txt',b'one'),('c.md',b'no')):
@@ -291,7 +292,7 @@ def test_parquet(tmp_path):
     pd.DataFrame({'text':['one',None], 'n':[1,2]}).to_parquet(tmp_path/'t.parquet')
     assert list(parquet_texts(tmp_path/'t.parquet', 'n'))==[1,2]
     with pytest.raises(DocumentError, match='Document 1: A text is missing'): build_store(parquet_texts(tmp_path/'t.parquet'))
-    with pytest.raises(ValueError, match="no column 'body'"): list(parquet_texts(tmp_path/'t.parquet', 'body'))
+    with pytest.raises(ValueError, match="no text column 'body'"): list(parquet_texts(tmp_path/'t.parquet', 'body'))
 
 def test_nothing_global_is_changed():
     "Law 8"

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 
 from ..text import (cell_texts, decode_text, file_ending, find_cols, open_text, read_table, read_unpacked,
-    strip_labels, text_files)
+    strip_labels, table_report, text_files)
 from .terminal import *
 
 # %% ../../nbs/08_command/02_tables.ipynb #7c3294ce
@@ -29,6 +29,7 @@ def open_table(
     try: df = read_table(path, warn=False, **options)
     except (ValueError, OSError) as e: raise CLIError(_said(path, e)) from e
     if not len(df): raise CLIError(f'{path} has column names but no rows')
+    for sentence in table_report(df).guesses: note(f'{path.name}: {sentence}')
     df.columns = [str(c) for c in df.columns]
     return df
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np, torch
 from fastcore.basics import patch
 
-from ..base import esc, html_table
+from ..base import check_texts, esc, html_table
 from .attribution import *
 from .question import *
 from .record import *
@@ -340,8 +340,8 @@ def league(
     seed:int=0, # of the random rankings
 )->League: # the table
     "Compare methods by what becomes of the predictions of many `texts`"
-    if isinstance(texts, str) or not len(texts):
-        raise ValueError(f'texts must be a list of at least one text, not {texts!r:.40}')
+    texts = list(check_texts(texts))
+    if not texts: raise ValueError('texts must be a list of at least one text, and it is empty')
     if isinstance(methods, str): methods = [methods]
     def explain(method, text): return method(learn, text) if callable(method) else attribute(learn, text, method)
     rows = {}
@@ -476,7 +476,7 @@ def randomisation_check(
     "Does the explanation change when the weights of the model are put in disorder, from the head down?"
     def explain(learn, text, class_id):
         return method(learn, text, class_id) if callable(method) else attribute(learn, text, method, class_id=class_id)
-    own = [(text, explain(learn, text, None)) for text in texts]
+    own = [(text, explain(learn, text, None)) for text in check_texts(texts)]
     known = [(text, a, _unmarked(learn, a)) for text,a in own]
     known = [(text, a, places) for text,a,places in known if len(places)>2]
     if not known: raise ValueError('ranks cannot be compared: give texts of at least three words')
@@ -502,7 +502,7 @@ def plant_words(
     "Put one of `words` at a random place of each text, and label the text by it"
     rng = np.random.default_rng(seed)
     res = []
-    for text in texts:
+    for text in check_texts(texts):
         label = int(rng.integers(len(words)))
         planted = text.split()
         planted.insert(int(rng.integers(len(planted)+1)), words[label])

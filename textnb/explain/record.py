@@ -8,7 +8,7 @@ Docs: https://textnb.github.io/textnb/06_explain/record.html.md"""
 __all__ = ['Attribution']
 
 # %% ../../nbs/06_explain/02_record.ipynb #8f20619d
-import csv, io, json
+import json
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +16,7 @@ from fastcore.basics import patch
 
 from ..base import atomic_write
 from .shading import *
-from ..text import merge_spans, sentence_groups, word_groups
+from ..text import csv_text, merge_spans, sentence_groups, word_groups
 
 # %% ../../nbs/06_explain/02_record.ipynb #f2be2aba
 @dataclass(eq=False, repr=False)
@@ -176,12 +176,9 @@ Attribution.__hash__ = None
 @patch
 def to_csv(self:Attribution)->str: # text, a row for each token
     "A table of tokens, their places in the text, and their scores"
-    f = io.StringIO()
-    out = csv.writer(f, lineterminator='\n')
-    out.writerow(['token','start','end','score','scaled'])
-    for token,span,score,scaled in zip(self.tokens, self.spans, self.scores, self.scaled):
-        out.writerow([token, *(span or ('','')), repr(float(score)), repr(float(scaled))])
-    return f.getvalue()
+    rows = zip(self.tokens, self.spans, self.scores, self.scaled)
+    rows = [(token, *(span or ('','')), float(score), float(scaled)) for token,span,score,scaled in rows]
+    return csv_text(['token','start','end','score','scaled'], rows)
 
 # %% ../../nbs/06_explain/02_record.ipynb #9bfd88bd
 @patch

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from fastcore.basics import patch
 
-from ..base import DatasetType, listed
+from ..base import check_texts, DatasetType, listed
 from ..text import need_labels
 from ..train import BCEWithLogitsFlat, CrossEntropyFlat, as_metric, item_losses
 from .serving import TextPredictor
@@ -112,6 +112,7 @@ def predict_texts(self:EnsembleLearner,
     bs:int=64, # documents in one batch
 )->torch.Tensor: # (n, c) predictions, in the order of `texts`
     "Predictions for many texts, as one tensor"
+    texts = list(check_texts(texts)) # an iterator would be empty for the second member
     return self.average([learn.predict_texts(texts, bs) for learn in self.learners])
 
 # %% ../../nbs/04_learn/04_ensemble.ipynb #5d8f38ea
@@ -129,6 +130,7 @@ def add_test(self:EnsembleLearner,
     label=None, # labels, or one label for all
 )->EnsembleLearner: # itself
     "Add texts to predict to the data of every member"
+    if hasattr(items, '__next__'): items = list(items)
     for learn in self.learners: learn.data.add_test(items, label)
     return self
 

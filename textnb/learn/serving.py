@@ -16,7 +16,7 @@ from fastcore.basics import patch
 from torch import nn
 
 from .. import __version__
-from ..base import DatasetType, check_text, check_whole, full_float32, save_archive
+from ..base import DatasetType, check_text, check_texts, check_whole, full_float32, save_archive
 from ..text import cut_tokens, show_rows
 from ..train import get_activation
 
@@ -95,7 +95,7 @@ def predict_ids(self:TextPredictor,
 def _texts(text):
     "The texts in `text`, and whether it is only one; raises a TypeError for what is no text"
     one = isinstance(text, (str,bytes,tuple,dict,set)) or not hasattr(text, '__iter__')
-    texts = [text] if one else list(text)
+    texts = [text] if one else list(check_texts(text))
     for i,t in enumerate(texts):
         what = 'the text' if one else f'the text at position {i}'
         check_text(tuple(t) if isinstance(t, list) else t, what, columns=True)
@@ -113,7 +113,7 @@ def predict_texts(self:TextPredictor,
     bs:int=64, # documents in one batch
 )->torch.Tensor: # (n, c) predictions, in the order of `texts`
     "Predictions for many texts, as one tensor"
-    return self.predict_ids([self.data.encode(t) for t in texts], bs)
+    return self.predict_ids([self.data.encode(t) for t in check_texts(texts)], bs)
 
 @patch
 def predict(self:TextPredictor,

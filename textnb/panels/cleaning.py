@@ -15,7 +15,7 @@ import numpy as np, pandas as pd
 from fastcore.basics import patch
 
 from ..base import esc
-from ..text import read_table
+from ..text import csv_text, read_table
 from ..explain import methods_of, TextClassificationInterpretation, label_quality
 from .drawing import file_bytes
 from .panel import Panel
@@ -353,7 +353,7 @@ def to_frame(self:CleaningDesk)->pd.DataFrame: # columns row, key, label, new_la
 @patch
 def files(self:CleaningDesk):
     "What `export` can write"
-    return {**Panel.files(self), '.csv': ('text/csv', lambda: self.to_frame().to_csv(index=False))}
+    return {**Panel.files(self), '.csv': ('text/csv', lambda: csv_text(self.to_frame().columns, self.to_frame().to_numpy(dtype=object)))}
 
 # %% ../../nbs/07_panels/09_cleaning.ipynb #2856e433
 @patch
@@ -382,7 +382,7 @@ def read_csv(self:CleaningDesk,
     path, # a file that `export` wrote, perhaps edited
 )->CleaningDesk: # itself
     "Take over the decisions in a CSV file, as one edit; raises a ValueError that names the line that is wrong"
-    df = pd.read_csv(path, dtype=str, keep_default_na=False)
+    df = read_table(path, header=True, keep_empty=True)
     lost = {'row', 'new_label', 'drop', 'note', 'text'}-set(df.columns)
     if lost: raise ValueError(f"{path} has no column {', '.join(sorted(lost))}: is it a file that a desk wrote?")
     changes = []

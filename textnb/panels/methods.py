@@ -9,11 +9,12 @@ __all__ = ['bench_choices', 'reduce_bench', 'ordered', 'rank_matrix', 'render_be
            'MethodBench']
 
 # %% ../../nbs/07_panels/10_methods.ipynb #e2ee2553
-import csv, io, json
+import json
 import numpy as np
 from fastcore.basics import patch
 
 from ..base import esc
+from ..text import csv_text
 from ..explain import (attribute, class_names, long_text_tokens, method_named, methods_of, CAVEAT, faithfulness,
     kendall, metrics, removals, spearman, shade)
 from .drawing import (chip, download_links, panel_table, shading, styled, text_pieces, whole_page)
@@ -146,11 +147,9 @@ def twin_bench(
 # %% ../../nbs/07_panels/10_methods.ipynb #3b244b46
 def _as_csv(rows):
     "A line for each piece, a column for each method"
-    f = io.StringIO()
-    out = csv.writer(f, lineterminator='\n')
-    out.writerow(['token', *(a.method for a,_ in rows)])
-    for i,piece in enumerate(rows[0][0].tokens): out.writerow([piece, *(repr(float(a.scores[i])) for a,_ in rows)])
-    return f.getvalue()
+    pieces = enumerate(rows[0][0].tokens)
+    lines = [(piece, *(float(a.scores[i]) for a,_ in rows)) for i,piece in pieces]
+    return csv_text(['token', *(a.method for a,_ in rows)], lines)
 
 def _as_json(rows):
     "The record of each method, with its faithfulness"

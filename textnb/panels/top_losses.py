@@ -12,6 +12,7 @@ import numpy as np, pandas as pd
 from fastcore.basics import patch
 
 from ..base import esc
+from ..text import csv_text
 from ..explain import methods_of, mistakes
 from .drawing import panel_table
 from .panel import Panel
@@ -128,7 +129,8 @@ def to_frame(self:TopLossPanel)->pd.DataFrame: # index: position in the data set
 @patch
 def files(self:TopLossPanel):
     "What `export` can write"
-    return {**Panel.files(self), '.csv': ('text/csv', lambda: self.to_frame().to_csv())}
+    def table(df): return csv_text(df.columns, df.to_numpy(dtype=object))
+    return {**Panel.files(self), '.csv': ('text/csv', lambda: table(self.to_frame().reset_index()))}
 
 @patch
 def to_html(self:TopLossPanel)->str: # HTML that needs no widgets, no script and no other file

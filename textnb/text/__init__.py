@@ -7,7 +7,7 @@ Docs: https://textnb.github.io/textnb/01_text/index.html.md"""
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/01_text/index.ipynb #e1098bbd
+# %% ../../nbs/01_text/index.ipynb #53b0145f
 import inspect
 
 from .rules import *
@@ -23,6 +23,7 @@ from .decoding import *
 from .fields import *
 from .typed import *
 from .tables import *
+from .writing import *
 from .readers import *
 from .processor import *
 from .items import *

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..base import progress
+from ..base import check_texts, progress
 from .pipeline import Tokenizer
 from .vocab import Vocab
 from .store import TokenStore, new_folder, store_format
@@ -231,14 +231,6 @@ def _to_cache(folder, store, vocab):
         store.write(d)
         vocab.save(d/'vocab.json')
 
-# %% ../../nbs/01_text/08_corpus.ipynb #c0bf4905
-def _check_texts(texts):
-    "Raise a TypeError if `texts` are a table or one string"
-    if type(texts).__name__=='DataFrame':
-        raise TypeError("A DataFrame is not a list of texts: give a column, as in df['text'], "
-            "or several, as in zip(df['title'], df['text'])")
-    if isinstance(texts, (str, bytes)): raise TypeError('One string is not a list of texts: put it in a list')
-
 # %% ../../nbs/01_text/08_corpus.ipynb #1c3c4779
 def build_store(
     texts, # documents: any iterable of strings, or of tuples of columns
@@ -256,7 +248,7 @@ def build_store(
     start_method:str=None, # how processes start: 'fork', 'spawn', 'forkserver', or None for the default of this Python
 )->tuple: # a `TokenStore` and its `Vocab`
     "Make tokens of `texts` in one pass and store them as numbers; raises a `DocumentError` for a text that is none"
-    _check_texts(texts)
+    check_texts(texts)
     tokenizer = tokenizer or Tokenizer()
     if vocab is None: vocab = Vocab.of(tokenizer)
     if n_workers is None: n_workers = tokenizer.n_cpus

@@ -121,12 +121,23 @@ def read_rows(
         else: raise _wrong_count(name, line, row, n, dialect)
         line += _height(row)
 
-# %% ../../nbs/01_text/08b_fields.ipynb #c19839b4
+# %% ../../nbs/01_text/08b_fields.ipynb #95b099c7
 delimiters = {',':'comma', '\t':'tab', ';':'semicolon', '|':'bar'} # those that are looked for
 
-def _evenness(rows):
-    "The share of `rows` that have as many fields as the first; 0 if that has only one"
-    widths = [len(row) for row in rows if row and row!=[_end]]
+def _widths(lines, delimiter, quoted):
+    "The numbers of fields in the rows of `lines`; none if something stands behind a closing quote"
+    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    reader = csv.reader(_Lines(lines), delimiter=delimiter, quoting=quoting, strict=True)
+    res = []
+    try:
+        while rows := _some_rows(reader, 1):
+            if rows[0] and rows[0]!=[_end]: res.append(len(rows[0]))
+    except csv.Error as e:
+        if 'unexpected end' not in str(e): return [] # at the end it is the last of the first lines, cut
+    return res
+
+def _evenness(widths):
+    "The share of `widths` that are like the first; 0 if that is only one"
     if not widths or widths[0]<2: return 0
     return widths.count(widths[0])/len(widths)
 
@@ -136,14 +147,13 @@ def guess_delimiter(
     quoted:bool|None=None, # may fields be quoted? None: not known
 )->str: # one of `delimiters`
     "The delimiter that cuts `lines` into rows of one length"
-    def evenness(delimiter):
-        ways = [True,False] if quoted is None else [quoted]
-        return max(_evenness(_raw_rows(lines, Dialect(delimiter, o))) for o in ways)
-    found = evenness(likely)
-    if found==1: return likely
-    others = [(evenness(o), o) for o in delimiters if o!=likely]
-    best = max(others, key=lambda o: o[0])
-    return best[1] if best[0]>found else likely
+    best = (0, likely)
+    for way in [True,False] if quoted is None else [quoted]:
+        for delimiter in dict.fromkeys([likely, *delimiters]):
+            share = _evenness(_widths(lines, delimiter, way))
+            if share==1: return delimiter
+            if share>best[0]: best = (share, delimiter)
+    return best[1]
 
 # %% ../../nbs/01_text/08b_fields.ipynb #54caf6b3
 class _Quotes:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..base import check_texts
+
 # %% ../../nbs/01_text/23_generated.ipynb #c2ad2574
 _ones = ('zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen '
     'seventeen eighteen nineteen').split()
@@ -44,7 +46,7 @@ def hash_split(
     "Hold out `pct` of the distinct `texts`, chosen by hash, so that the choice never changes"
     if not 0<=pct<=1: raise ValueError(f'pct is a share of the texts, from 0 to 1, not {pct}')
     def key(t): return hashlib.sha256(f'{seed} {t}'.encode('utf-8', 'surrogatepass')).digest()
-    texts = [str(t) for t in texts]
+    texts = [str(t) for t in check_texts(texts)]
     distinct = sorted(set(texts), key=key)
     held = set(distinct[:int(len(distinct)*pct)])
     return [t in held for t in texts]

@@ -14,16 +14,15 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from fastcore.basics import patch
 
+from ..base import check_texts
 from .tables import find_cols, read_table, text_values
 
 # %% ../../nbs/01_text/12_items.ipynb #f7fd6f0c
 def as_items(
     o, # any sequence
 )->np.ndarray: # objects
-    "`o` as an array of objects; raises a TypeError for one string and for a whole table"
-    if isinstance(o, (str,bytes,pd.DataFrame)):
-        raise TypeError(f'{type(o).__name__} is not a list of items: '
-            'put one text in a list, and give one column of a table')
+    "`o` as an array of objects; raises a TypeError for what is no row of them, such as one string or a whole table"
+    check_texts(o, 'items')
     if isinstance(o, np.ndarray): return o.astype(object, copy=False)
     if isinstance(o, (pd.Series,pd.Index)): return o.to_numpy(dtype=object)
     o = list(o)
@@ -139,12 +138,16 @@ def from_csv(cls:Items,
     csv_name:str, # file in it
     cols=0, # column with the items
     delimiter:str|None=None, # between the fields
-    header='infer', # row of the column names, None if there are none
+    header='infer', # is the first line one of names? True, False (None means the same), its number, or found out
     processor=None, # a `TextProcessor`, or a list of fastai's processors
+    encoding:str|None=None, # of the file; None: found out
+    quoting=None, # may fields be quoted? True or False; None: found out
+    on_bad_lines:str='error', # 'skip' leaves out lines with too many or too few fields, 'pad' fills up short ones
     **kwargs, # for the class
 )->Items: # of class `cls`
-    "The items in column `cols` of a CSV file"
-    df = read_table(Path(path)/csv_name, delimiter, header, cols)
+    "The items in column `cols` of a table: CSV, TSV, JSON, Parquet or Excel"
+    df = read_table(Path(path)/csv_name, delimiter, header, cols, encoding=encoding, quoting=quoting,
+        on_bad_lines=on_bad_lines)
     return cls.from_df(df, path, cols, processor, **kwargs)
 
 # %% ../../nbs/01_text/12_items.ipynb #dc481890

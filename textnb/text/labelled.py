@@ -16,7 +16,7 @@ import numpy as np, pandas as pd
 from fastcore.basics import patch
 
 from ..base import listed
-from .tables import no_missing
+from .tables import label_columns, label_values, means_numbers
 from .items import Items, as_items
 from .draws import text_groups
 from textnb.text.labels import (
@@ -344,18 +344,20 @@ def label_from_list(self:ItemLists,
     return self._label(labels_of, label_cls, **kwargs)
 
 # %% ../../nbs/01_text/14_labelled.ipynb #7822fd99
+@patch
+def _means_numbers(self:ItemLists, cols):
+    "Does the only one of the label columns `cols` hold numbers to learn, in a table that was read from a file of text?"
+    places = _label_cols(self.train, cols)
+    return len(places)==1 and means_numbers(self.train.inner_df, places[0])
+
 def _label_cols(items, cols):
     "Positions of the label columns in the table of `items`"
     return items.table_cols(cols, 'label', 'use label_from_folder, label_from_func or label_from_list')
 
 def _df_labels(items, cols):
     "The labels in the rows of `items`"
-    idxs = _label_cols(items, cols)
-    if not idxs: raise ValueError('no label column is given: name one or more of them')
-    df = items.inner_df
-    no_missing(df, idxs, 'label')
-    if len(idxs)==1: return df.iloc[:,idxs[0]].to_numpy(dtype=object)
-    return as_items([tuple(row) for row in df.iloc[:,idxs].to_numpy()])
+    places = _label_cols(items, cols)
+    return label_values(items.inner_df, places)
 
 # %% ../../nbs/01_text/14_labelled.ipynb #37613d20
 @patch
@@ -369,7 +371,7 @@ def label_from_df(self:ItemLists,
     "Labels from columns of the table"
     several = isinstance(cols, (list,tuple)) and len(cols)>1
     if several and label_cls in (None,MultiCategoryList):
-        values = pd.concat([self.train.inner_df, self.valid.inner_df]).iloc[:,_label_cols(self.train, cols)]
+        values = label_columns(pd.concat([self.train.inner_df, self.valid.inner_df]), _label_cols(self.train, cols))
         if label_cls is None:
             cells = set(values.to_numpy(dtype=object).ravel())
             label_cls = MultiCategoryList if all(map(is_one_or_zero, cells)) else FloatList
@@ -377,6 +379,7 @@ def label_from_df(self:ItemLists,
         if label_cls is MultiCategoryList:
             kwargs['one_hot'] = True
             classes = classes or list(values.columns)
+    elif label_cls is None and label_delim is None and self._means_numbers(cols): label_cls = FloatList
     return self._label(lambda il: _df_labels(il, cols), label_cls, classes=classes, label_delim=label_delim, **kwargs)
 
 # %% ../../nbs/01_text/14_labelled.ipynb #0a063dde

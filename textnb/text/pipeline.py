@@ -13,7 +13,7 @@ from itertools import chain
 import numpy as np
 from fastcore.basics import patch
 
-from ..base import defaults
+from ..base import check_texts, defaults
 from .rules import BOS, EOS, FLD, clean_text, known_rules, refuse_string
 from .tokenizers import BaseTokenizer, WordTokenizer, known_tokenizers
 
@@ -137,6 +137,7 @@ def process_all(self:Tokenizer,
 )->list: # a list of tokens for each text
     "Tokens of all `texts`; for a corpus, `build_store` is quicker and takes a tenth of the memory"
     refuse_string(texts, 'process_all wants a list of texts: put one text in a list, or use process_text')
+    check_texts(texts)
     return [self.process_text(t) for t in texts]
 
 # %% ../../nbs/01_text/03_pipeline.ipynb #12ebe370

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fastcore.basics import patch
 
-from ..base import atomic_write, defaults
+from ..base import atomic_write, check_texts, defaults
 from .rules import UNK, refuse_string
 from .tokenizers import BaseTokenizer, need_extra, register_tokenizer
 from .pipeline import Tokenizer
@@ -153,6 +153,7 @@ def train(cls:SubwordTokenizer,
 )->SubwordTokenizer: # to be given to a `Tokenizer` with the same rules
     "Learn parts of words from `texts`; raises a ValueError if there are none or too few"
     refuse_string(texts, 'SubwordTokenizer.train wants a list of texts')
+    check_texts(texts)
     words = Tokenizer(_Spaces, 'xx', pre_rules, post_rules)
     texts = [t for o in texts if (t := ' '.join(words.process_text(o)))]
     if not texts: raise ValueError('There is no text to learn parts of words from')

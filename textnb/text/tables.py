@@ -322,7 +322,7 @@ def _one_delimiter(delimiter):
     if delimiter is None or isinstance(delimiter, str) and delimiter: return names.get(delimiter, delimiter)
     raise TypeError(f'delimiter must be a string such as "," or ";", not {kind_of(delimiter)}')
 
-# %% ../../nbs/01_text/09_tables.ipynb #49f7f2d4
+# %% ../../nbs/01_text/09_tables.ipynb #3b740b68
 def _row_of_names(header, rows, names):
     "The position of the row of names among `rows`, None if there is none"
     if names is not None and header in ('guess','infer'): return None
@@ -337,7 +337,7 @@ def _text_frame(rows, names, keep_empty):
     values = np.empty((len(rows), len(names)), dtype=object)
     if len(rows): values[:] = rows
     if not keep_empty: values[values==''] = np.nan
-    return pd.DataFrame(values, columns=names, dtype=object)
+    return pd.DataFrame(values, columns=names) # of the type `str` since pandas 3
 
 # %% ../../nbs/01_text/09_tables.ipynb #013a0c9f
 def _guesses(o, asked):
@@ -401,7 +401,7 @@ def _named(rows, report, options):
         raise ValueError(f'{report.name} has {len(rows[0])} columns, but {len(list(names))} names are given')
     return _text_frame(rows[at+1:] if report.header else rows, list(names), options['keep_empty'])
 
-# %% ../../nbs/01_text/09_tables.ipynb #25232ca9
+# %% ../../nbs/01_text/09_tables.ipynb #362aed07
 def read_table(
     fn, # path of a CSV, TSV, JSON, JSON Lines, Parquet or Excel file, which may be packed
     delimiter:str|None=None, # between the fields; None: found out
@@ -417,18 +417,18 @@ def read_table(
     on_bad_lines:str='error', # 'skip' leaves out lines with too many or too few fields, 'pad' fills up short ones
     keep_empty:bool=False, # is an empty cell the text '', rather than a missing value?
     warn:bool=True, # say in warnings what was found out and is not usual?
-    **kwargs, # `sep` and `usecols` of pandas, for `delimiter` and `columns`
+    **kwargs, # what code for `pandas.read_csv` says: `sep`, `usecols`, `dtype=str`, `keep_default_na=False`
 )->pd.DataFrame: # of strings as they are written; of a typed format with its types
     "Read a table; raises a ValueError or OSError that says where it is broken. `table_report` of it says how it was read"
     path = Path(fn)
-    delimiter, columns = _pandas_names(kwargs, delimiter, columns)
-    options = dict(delimiter=delimiter, header=header, encoding=encoding, quoting=quoting, names=names,
+    options = dict(delimiter=delimiter, header=header, encoding=encoding, quoting=quoting, columns=columns, names=names,
         skiprows=skiprows, nrows=nrows, on_bad_lines=on_bad_lines, keep_empty=keep_empty)
+    options |= _of_pandas(kwargs)
     _check_path(path)
     report = TableReport(path.name, table_format(path))
     df = _read_any(path, report, options)
     find_cols(df, text_cols, 'text')
-    if columns is not None: df = df.iloc[:,find_cols(df, columns)]
+    if options['columns'] is not None: df = df.iloc[:,find_cols(df, options['columns'])]
     report.guesses = _guesses(report, options)
     report.rows = len(df)
     report.columns = list(map(str, df.columns))
@@ -436,12 +436,17 @@ def read_table(
     _say(report, warn)
     return df
 
-def _pandas_names(kwargs, delimiter, columns):
-    "`delimiter` and `columns`, which may have come under their names in pandas; raises a TypeError for others"
-    for name in set(kwargs)-{'sep','usecols'}:
-        raise TypeError(f'read_table does not know the argument {name!r}. '
+def _of_pandas(kwargs):
+    "What arguments of `pandas.read_csv` mean here; raises a TypeError for those that mean nothing"
+    renamed = dict(sep='delimiter', usecols='columns')
+    usual = dict(dtype=(str,object,'str','object'), index_col=(None,False), engine=('c','python'), low_memory=(True,False))
+    res = {}
+    for name,value in kwargs.items():
+        if name in renamed: res[renamed[name]] = value
+        elif name in ('keep_default_na','na_filter') and value is False: res['keep_empty'] = True
+        elif value not in usual.get(name, ()): raise TypeError(f'read_table does not know the argument {name}={value!r}. '
             'What else pandas can do: `pd.read_csv`, and then `from_df`')
-    return kwargs.get('sep', delimiter), kwargs.get('usecols', columns)
+    return res
 
 def _read_any(path, report, options):
     "The table in the file at `path`, by its format"
@@ -487,7 +492,7 @@ def _text_pieces(path, chunksize, options):
         some = list(islice(rows, chunksize))
         df = _text_frame(some, list(df.columns), options['keep_empty']).set_index(df.index[-1]+1+np.arange(len(some)))
 
-# %% ../../nbs/01_text/09_tables.ipynb #4be34ed7
+# %% ../../nbs/01_text/09_tables.ipynb #86eecdc3
 def table_pieces(
     fn, # path of a table, as for `read_table`
     chunksize:int=10000, # rows of a piece, at least
@@ -502,7 +507,9 @@ def table_pieces(
         df = read_table(path, delimiter, header, **options)
         for i in range(0, len(df), chunksize): yield df.iloc[i:i+chunksize]
         return
-    usual = dict(encoding=None, quoting=None, names=None, skiprows=None, on_bad_lines='error', keep_empty=False, warn=True)
-    delimiter, columns = _pandas_names({k:v for k,v in options.items() if k not in usual}, delimiter, None)
-    options = usual | options | dict(delimiter=delimiter, header=header)
+    usual = dict(encoding=None, quoting=None, columns=None, names=None, skiprows=None, on_bad_lines='error',
+        keep_empty=False, warn=True, delimiter=delimiter, header=header)
+    ours = {k:v for k,v in options.items() if k in usual}
+    options = usual | ours | _of_pandas({k:v for k,v in options.items() if k not in usual})
+    columns = options['columns']
     for df in _text_pieces(path, chunksize, options): yield df if columns is None else df.iloc[:,find_cols(df, columns)]

@@ -8,23 +8,23 @@ Docs: https://textnb.github.io/textnb/01_text/text_bunches.html.md"""
 __all__ = ['TextDataBunch', 'TextLMDataBunch', 'TextClasDataBunch']
 
 # %% ../../nbs/01_text/20_text_bunches.ipynb #b4adb77d
-import pickle
+import pickle, warnings
 from pathlib import Path
 
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 
-from ..base import ArchiveError, default_device, did_you_mean, load_pickle_list
+from ..base import ArchiveError, default_device, did_you_mean, listed, load_pickle_list
 from .pipeline import Tokenizer
 from .vocab import Vocab
-from .tables import find_cols, read_table, text_values
+from .tables import find_cols, read_table, table_report, text_values
 from .processor import TextProcessor
 from .items import peek_seed, seeded_rng
 from .draws import draw_parts, split_rows, text_groups
 from .labels import MultiCategoryList
 from .labelled import ItemLists, LabelList, bunch_classes
-from .splits import check_shares
 from .readers import text_extensions
+from .splits import check_shares
 from .texts import LMTextList, TextList
 from .stream import LMLoader, as_store
 from .batches import DocLoader, balanced_weights
@@ -192,6 +192,30 @@ def from_tokens(cls:TextDataBunch,
     def ids(texts): return None if texts is None else [vocab.numericalize(tokens) for tokens in texts]
     return cls.from_ids(path, vocab, ids(trn_tok), ids(val_tok), ids(tst_tok), trn_lbls, val_lbls, classes, **kwargs)
 
+# %% ../../nbs/01_text/20_text_bunches.ipynb #488457fe
+def _check_order(valid_df, train_df, cols, what):
+    "Raise a ValueError if `cols` are other columns in `valid_df` than in `train_df`, by their names"
+    for a,b in zip(find_cols(train_df, cols, what), find_cols(valid_df, cols, what)):
+        ours, theirs = train_df.columns[a], valid_df.columns[b]
+        if ours!=theirs and ours in valid_df.columns:
+            raise ValueError(f'{what} column {a} is {ours!r} in the training table and {theirs!r} in the validation '
+                f'table: their columns stand in another order. Name the column instead, as in {what}_cols={ours!r}')
+
+def _test_col(test_df, train_df, col):
+    "The name or position of the column of `test_df` that is column `col` of `train_df`; None if there is none"
+    def called(df): return [i for i,o in enumerate(df.columns) if o==train_df.columns[col]]
+    there = called(test_df)
+    if len(there)==1: return test_df.columns[there[0]]
+    if there and len(there)==len(called(train_df)): return there[called(train_df).index(col)]
+    if there: raise ValueError(f'{len(there)} columns of the test table are called {train_df.columns[col]!r}, '
+        f'and {len(called(train_df))} of the training table: give them other names')
+    return 0 if test_df.shape[1]==1 else None
+
+def _test_cols(test_df, train_df, cols):
+    "The text columns of `test_df`, by the names that `cols` have in `train_df`, or `cols` if they are not there"
+    found = [_test_col(test_df, train_df, c) for c in find_cols(train_df, cols, 'text')]
+    return cols if None in found else found
+
 # %% ../../nbs/01_text/20_text_bunches.ipynb #8e90cf91
 @patch(cls_method=True)
 def from_df(cls:TextDataBunch,
@@ -214,6 +238,7 @@ def from_df(cls:TextDataBunch,
     processor=None, # a `TextProcessor`, instead of the settings above
     n_workers:int|None=None, # processes that tokenize
     cache=None, # folder to keep the ids in
+    label_cls=None, # `CategoryList`, `MultiCategoryList` or `FloatList`; None: by the labels
     **kwargs, # for `databunch`
 ): # a bunch of class `cls`
     "A bunch from tables"
@@ -221,17 +246,27 @@ def from_df(cls:TextDataBunch,
         mark_fields=mark_fields, include_bos=include_bos, include_eos=include_eos, n_workers=n_workers, cache=cache)
     train = TextList.from_df(train_df, path, text_cols, processor)
     valid = TextList.from_df(valid_df, path, text_cols, processor)
+    _check_order(valid_df, train_df, text_cols, 'text')
+    if not cls.is_lm: _check_order(valid_df, train_df, label_cols, 'label')
     src = ItemLists(path, train, valid)
-    res = src.label_for_lm() if cls.is_lm else src.label_from_df(label_cols, classes=classes, label_delim=label_delim)
+    labels = dict(label_cls=label_cls, classes=classes, label_delim=label_delim)
+    res = src.label_for_lm() if cls.is_lm else src.label_from_df(label_cols, **labels)
     if test_df is not None:
         test = TextList.from_df(test_df, path, _test_cols(test_df, train_df, text_cols))
         res = res.add_test(test) if cls.is_lm else res.add_test_table(test, label_cols)
     return res.databunch(**kwargs)
 
-def _test_cols(test_df, train_df, cols):
-    "The text columns of `test_df`: those of the same name, if they are there"
-    names = [train_df.columns[c] for c in find_cols(train_df, cols, 'text')]
-    return names if set(names)<=set(test_df.columns) else cols
+
+# %% ../../nbs/01_text/20_text_bunches.ipynb #5ce0e6f7
+def _same_header(df, header):
+    "What to say about the line of names of a test table: what was found out for the training table `df`"
+    found = table_report(df).header
+    return header if found is None or header not in ('guess','infer') else found
+
+def _as_written(classes, df):
+    "The names `classes` as strings, if `df` is a table of text: its labels are"
+    is_text = table_report(df).delimiter is not None
+    return [str(o) for o in classes] if classes is not None and is_text else classes
 
 # %% ../../nbs/01_text/20_text_bunches.ipynb #9092bf44
 def _draw_rows(df, valid_pct, test_pct, seed, text_cols, label_cols):
@@ -256,7 +291,7 @@ def from_csv(cls:TextDataBunch,
     vocab=None, # a `Vocab`; None: made from the training texts
     classes:list|None=None, # names of the classes; None: those of the training labels
     delimiter:str|None=None, # between the fields
-    header='infer', # row of the column names, None if there are none
+    header='infer', # is the first line one of names? True, False (None means the same), its number, or found out
     text_cols=1, # column of the texts, or several
     label_cols=0, # column of the labels, or several
     label_delim:str|None=None, # between labels in one string
@@ -265,18 +300,40 @@ def from_csv(cls:TextDataBunch,
     test_pct:float=0., # share for a test set with labels
     stratify:bool=False, # draw the same share of each class?
     by_text:bool=True, # keep equal texts on one side?
+    encoding:str|None=None, # of the files; None: found out
+    quoting=None, # may fields be quoted? True or False; None: found out
+    on_bad_lines:str='error', # 'skip' leaves out lines with too many or too few fields, 'pad' fills up short ones
     **kwargs, # for `from_df`
 ): # a bunch of class `cls`
     "A bunch from a CSV file, part of it drawn for validation"
-    df = read_table(Path(path)/csv_name, delimiter, header, text_cols)
-    test_df = None if test is None else read_table(Path(path)/test, delimiter, header)
+    how = dict(encoding=encoding, quoting=quoting, on_bad_lines=on_bad_lines)
+    df = read_table(Path(path)/csv_name, delimiter, header, text_cols, **how)
+    test_df = None if test is None else read_table(Path(path)/test, delimiter, _same_header(df, header), **how)
+    classes = _as_written(classes, df)
     if valid_col is not None: rows = split_rows(df.iloc[:,find_cols(df, valid_col, 'split')[0]].tolist(), valid_col)
-    else: rows = _draw_rows(df, valid_pct, test_pct, seed, text_cols if by_text else None, label_cols if stratify else None)
+    else:
+        texts = text_cols if by_text else None
+        rows = _draw_rows(df, valid_pct, test_pct, seed, texts, label_cols if stratify else None)
     train_df,valid_df,drawn_df = (None if o is None else df.iloc[o] for o in rows)
     if test_df is not None and drawn_df is not None:
         raise ValueError(f'there would be two test sets: the file {test!r}, and {len(drawn_df)} rows of {csv_name}')
     return cls.from_df(path, train_df, valid_df, drawn_df if test_df is None else test_df, tokenizer, vocab, classes,
         text_cols, label_cols, label_delim, seed=seed, **kwargs)
+
+# %% ../../nbs/01_text/20_text_bunches.ipynb #57958e13
+def _in_class_folders(texts, folders):
+    "`texts` without the files that lie directly in one of `folders`, if others lie deeper in it"
+    beside = []
+    for folder in folders:
+        top = Path(texts.path)/folder
+        inside = [i for i,o in enumerate(texts.raw) if top in Path(o).parents]
+        direct = [i for i in inside if Path(texts.raw[i]).parent==top]
+        if len(direct)<len(inside): beside += direct
+    if not beside: return texts
+    names = listed([Path(texts.raw[i]).relative_to(texts.path) for i in beside], 3)
+    warnings.warn(f'{len(beside)} of {len(texts)} files lie beside the folders of the classes and are left out: {names}',
+        stacklevel=3)
+    return texts.take(np.setdiff1d(np.arange(len(texts)), beside))
 
 # %% ../../nbs/01_text/20_text_bunches.ipynb #8e318c79
 @patch(cls_method=True)
@@ -303,7 +360,9 @@ def from_folder(cls:TextDataBunch,
     "A bunch from folders with a file for each text"
     processor = TextProcessor.of(processor, tokenizer=tokenizer, vocab=vocab, max_vocab=max_vocab, min_freq=min_freq,
         mark_fields=mark_fields, include_bos=include_bos, include_eos=include_eos, n_workers=n_workers, cache=cache)
-    src = TextList.from_folder(path, extensions, processor=processor).split_by_folder(train, valid)
+    texts = TextList.from_folder(path, extensions, processor=processor)
+    if not cls.is_lm: texts = _in_class_folders(texts, (train,valid))
+    src = texts.split_by_folder(train, valid)
     res = src.label_for_lm() if cls.is_lm else src.label_from_folder(classes=classes)
     if test is not None: res.add_test_folder(test)
     return res.databunch(**kwargs)

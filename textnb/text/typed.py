@@ -44,7 +44,7 @@ def _wrapped(o):
     found = [value for value in o.values() if _is_rows(value)] if isinstance(o, dict) else []
     return found[0] if len(found)==1 else None
 
-# %% ../../nbs/01_text/08c_typed.ipynb #d5e8ca26
+# %% ../../nbs/01_text/08c_typed.ipynb #1c39ae75
 def _frame(records):
     "A table of `records`, with the columns in the order in which they come up"
     names = list(dict.fromkeys(name for record in records for name in record))
@@ -52,10 +52,12 @@ def _frame(records):
     return _with_types(pd.DataFrame(rows, columns=names, dtype=object))
 
 def _with_types(df):
-    "`df` with numbers and truth values as such, where a column has nothing else"
+    "`df` with numbers, truth values and strings as such, where a column has nothing else"
     for i in range(df.shape[1]):
         kinds = set(map(type, df.iloc[:,i]))
-        if kinds and (kinds=={bool} or kinds<={int,float}): df.isetitem(i, df.iloc[:,i].infer_objects())
+        if not kinds or not (kinds=={bool} or kinds<={int,float} or kinds<={str,type(None)}): continue
+        try: df.isetitem(i, pd.Series(df.iloc[:,i].tolist(), df.index))
+        except UnicodeError: pass # half of a surrogate pair: it stays a column of objects
     return df
 
 def _from_columns(o):

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import torch
 
-from ..base import check_text, did_you_mean, kind_of
+from ..base import check_text, check_texts, did_you_mean, kind_of
 from ..learn import eval_mode
 from ..text import BOS, EOS, FLD, PAD, UNK
 
@@ -34,7 +34,7 @@ def prompt_list(
 )->tuple: # a list of prompts, and whether there was only one
     "The prompts in `text`"
     one = isinstance(text, (str,bytes,dict,set)) or not hasattr(text, '__iter__')
-    return [text] if one else list(text),one
+    return [text] if one else list(check_texts(text, 'the prompts')),one
 
 # %% ../../nbs/05_write/02_prompts.ipynb #003fdc8f
 def next_step(

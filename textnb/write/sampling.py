@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import torch
 
-from ..base import check_whole, defaults
+from ..base import check_texts, check_whole, defaults
 from ..learn import eval_mode
 from .wording import *
 from .prompts import *
@@ -190,6 +190,7 @@ def write_ids(
     **filters, # settings of `next_probs`
 ): # an iterator of `Drawn`, as they are drawn
     "Continue each of `texts`, and tell of every token as it is drawn; an error names a setting without sense"
+    texts = list(check_texts(texts, 'the prompts'))
     sampler = Sampler(learn, no_unk, stop, bs, **filters)
     n_words = check_whole(n_words, 'n_words', 0)
     generators = seed_generators(seed, len(texts))
