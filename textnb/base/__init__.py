@@ -10,6 +10,7 @@ __all__ = []
 # %% ../../nbs/09_base/index.ipynb #7413cff2
 import inspect
 
+from .processes import *
 from .files import *
 from .config import *
 from .random_numbers import *

@@ -8,14 +8,15 @@ Docs: https://textnb.github.io/textnb/08_command/panel_page.html.md"""
 __all__ = ['table_panels', 'free_port', 'serve_page', 'table_panel', 'panel_source', 'cmd_panel']
 
 # %% ../../nbs/08_command/08_panel_page.ipynb #8a3716be
-import signal, socket, subprocess, sys, tempfile, time
+import secrets, signal, socket, subprocess, sys, tempfile, time, webbrowser
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.request import urlopen
 
 import pandas as pd
 
-from ..panels import PANELS, CleaningDesk, TopLossPanel, page_command, page_files
+from ..base import process_mark
+from ..panels import PANELS, CleaningDesk, TopLossPanel, page_command, page_files, server_command
 from ..text import TextClasDataBunch
 from .looking import *
 from .tables import *
@@ -50,16 +51,20 @@ def _answers(url, server):
         if server.poll() is not None: return False
     return False
 
+_ends = [getattr(signal, name) for name in ('SIGTERM','SIGHUP') if hasattr(signal, name)]
+
 @contextmanager
 def _ended(server):
-    "A block after which the process `server` has ended, also if somebody ends this one"
-    old = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    "A block after which the process `server` has ended, also if somebody ends this one or closes its terminal"
+    def leave(number, frame): sys.exit(128+number)
+    old = {number: signal.signal(number, leave) for number in _ends}
     try: yield
     finally:
+        for number in _ends: signal.signal(number, signal.SIG_IGN) # what comes now is too late to say
         server.terminate()
         try: server.wait(10)
         except subprocess.TimeoutExpired: server.kill()
-        signal.signal(signal.SIGTERM, old)
+        for number,was in old.items(): signal.signal(number, was)
 
 # %% ../../nbs/08_command/08_panel_page.ipynb #84f79479
 def _write_files(folder, files):
@@ -69,24 +74,34 @@ def _write_files(folder, files):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding='utf-8')
 
+def _start_server(folder, port, token, args):
+    "The process of a server for the page in `folder`, and the file in which it says what it does"
+    command, env = page_command(folder, port, theme=args.theme, one=True)
+    command = server_command(command, process_mark(), folder)
+    log = folder/'log'
+    with log.open('wb') as f:
+        to = {} if args.debug else dict(stdout=f, stderr=f)
+        env = {**env, 'TEXTNB_PANEL_TOKEN': token}
+        # a session of its own: a Ctrl-C or a closed terminal reaches this process, which then ends that one
+        return subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, start_new_session=True, **to),log
+
 def serve_page(
     source:str, # Python code that ends in a panel
     args, # parsed arguments: port, browser, theme, debug
 )->int: # exit code
     "Show the panel of `source` until the user has enough; raises a CLIError if Voila does not start"
-    port = free_port(args.port)
+    port, token = free_port(args.port), secrets.token_urlsafe(24)
+    source = f'from textnb.base import die_with_parent\ndie_with_parent()\n{source}'
     with tempfile.TemporaryDirectory(prefix='textnb-panel-', ignore_cleanup_errors=True) as d:
         _write_files(d, page_files(source, 'textnb'))
-        command, env = page_command(Path(d), port, args.browser, args.theme, one=True)
-        log = Path(d)/'log'
-        with log.open('wb') as f:
-            to = {} if args.debug else dict(stdout=f, stderr=f)
-            server = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, **to)
+        server, log = _start_server(Path(d), port, token, args)
         with _ended(server):
-            if not _answers(f'http://127.0.0.1:{port}/voila/static/voila.js', server):
+            address = f'http://127.0.0.1:{port}/'
+            if not _answers(f'{address}voila/static/voila.js?token={token}', server):
                 told = log.read_text(encoding='utf-8', errors='replace')[-500:]
                 raise CLIError(f'Voila did not start: {told or "see above"}')
-            note(f'the panel is at http://127.0.0.1:{port}/ (Ctrl-C ends it)')
+            note(f'the panel is at {address}?token={token} (Ctrl-C ends it; whoever has this address can use it)')
+            if args.browser: webbrowser.open(f'{address}?token={token}')
             try: return server.wait()
             except KeyboardInterrupt: return 0
 
