@@ -8,9 +8,10 @@ Docs: https://textnb.github.io/textnb/08_command/panel_page.html.md"""
 __all__ = ['table_panels', 'free_port', 'serve_page', 'table_panel', 'panel_source', 'cmd_panel']
 
 # %% ../../nbs/08_command/08_panel_page.ipynb #8a3716be
-import secrets, signal, socket, subprocess, sys, tempfile, time, webbrowser
+import secrets, signal, socket, subprocess, sys, tempfile, time, warnings, webbrowser
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.request import urlopen
 
 import pandas as pd
@@ -19,6 +20,7 @@ from ..base import process_mark
 from ..panels import PANELS, CleaningDesk, TopLossPanel, page_command, page_files, server_command
 from ..text import TextClasDataBunch
 from .looking import *
+from .reading import *
 from .tables import *
 from .terminal import *
 from .using import *
@@ -112,20 +114,21 @@ def table_panel(
     name:str, # 'losses' or 'cleaning'
     model, # a classifier that `train` wrote
     data, # a labelled table
-    text_col:str=None, # its column of texts
-    label_col:str=None, # its column of labels
+    text_col:str=None, # its column of texts, by name or position
+    label_col:str=None, # its column of labels, likewise
     journal=None, # file that keeps the decisions of the cleaning desk
+    **options, # how the table is read: some of `table_options`
 ): # the panel
     "The panel `name` for what `model` says about the table `data`; raises a CLIError if they do not fit"
     learn = open_model(model)
-    df = open_table(data)
-    texts = get_texts(df, text_col)
-    labels = get_labels(df, label_col)
+    rows = take_classes(data, SimpleNamespace(text_col=text_col, label_col=label_col, **{**table_options, **options}))
     names = dict(zip(class_names_of(learn), learn.data.classes))
-    check_labels(labels, list(names), data)
-    df = pd.DataFrame(dict(text=texts, label=[names[o] for o in labels]))
-    bunch = TextClasDataBunch.from_df('.', df, df, processor=learn.data.processor, classes=list(learn.data.classes),
-        text_cols='text', label_cols='label', bs=64)
+    check_labels(rows.labels, list(names), data)
+    df = pd.DataFrame(dict(text=rows.texts, label=[names[o] for o in rows.labels]), dtype=object)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore') # these texts stand on both sides
+        bunch = TextClasDataBunch.from_df('.', df, df, processor=learn.data.processor,
+            classes=list(learn.data.classes), text_cols='text', label_cols='label', bs=64)
     learn.data.valid_dl = bunch.valid_dl
     interp = learn.interpret()
     return TopLossPanel(interp) if name=='losses' else CleaningDesk(interp, journal)
@@ -150,11 +153,13 @@ def _text_source(args, model):
 def _table_source(args, model):
     "The code of a page that shows a table"
     if not args.data: raise CLIError(f'the panel {args.panel} shows a labelled table; name it with --data FILE')
-    df = open_table(args.data)
+    if args.data=='-': raise CLIError('a panel reads its table again and again: --data wants a file, not standard input')
+    given = {k: getattr(args, k, v) for k,v in table_options.items()}
+    take_rows(args.data, SimpleNamespace(text_col=args.text_col, label_col=args.label_col, **given), labels=True)
     data = str(Path(args.data).resolve())
-    cols = [pick_text_col(df, args.text_col), pick_label_col(df, args.label_col)]
-    what = ', '.join(repr(o) for o in (args.panel, model, data, *cols))
-    return f'from textnb.command import table_panel\ntable_panel({what}, journal={data+".journal"!r})'
+    what = ', '.join(repr(o) for o in (args.panel, model, data, args.text_col, args.label_col))
+    more = ''.join(f', {k}={v!r}' for k,v in given.items() if v!=table_options[k])
+    return f'from textnb.command import table_panel\ntable_panel({what}, journal={data+".journal"!r}{more})'
 
 # %% ../../nbs/08_command/08_panel_page.ipynb #e83ea8dd
 _wants = {**dict.fromkeys(('writing','beams'), 'lm'), **dict.fromkeys(('methods','edits',*table_panels), 'classifier')}
@@ -180,8 +185,11 @@ def _check_panel(args):
         raise CLIError(f'{args.model} {held}; `textnb train` writes one')
     task = info['task']
     want = _wants.get(args.panel, task)
-    if want==task: return
-    raise CLIError(f'the panel {args.panel} wants a model of the kind {want!r}, and {args.model} holds a {task!r}')
+    held = f'{args.model} holds a {task!r}'
+    if want!=task: raise CLIError(f'the panel {args.panel} wants a model of the kind {want!r}, and {held}')
+    labels = info.get('labels', 'category')
+    if args.panel in table_panels and labels!='category':
+        raise CLIError(f'the panel {args.panel} is for one class a text, and the labels of {args.model} are {labels!r}')
 
 # %% ../../nbs/08_command/08_panel_page.ipynb #70f982b8
 def cmd_panel(
