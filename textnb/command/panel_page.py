@@ -153,7 +153,7 @@ def _text_source(args, model):
 def _table_source(args, model):
     "The code of a page that shows a table"
     if not args.data: raise CLIError(f'the panel {args.panel} shows a labelled table; name it with --data FILE')
-    if args.data=='-': raise CLIError('a panel reads its table again and again: --data wants a file, not standard input')
+    if args.data=='-': raise CLIError('the page reads its table itself: --data wants a file, not standard input')
     given = {k: getattr(args, k, v) for k,v in table_options.items()}
     take_rows(args.data, SimpleNamespace(text_col=args.text_col, label_col=args.label_col, **given), labels=True)
     data = str(Path(args.data).resolve())

@@ -189,9 +189,13 @@ def most_confused(self:TextClassificationInterpretation,
     slice_size:int=1, # kept for v1's callers
 )->list: # (actual, predicted, number of mistakes), most first
     "Pairs of classes that were taken for each other"
-    cm = self.confusion_matrix()
-    found = mistakes(cm, self.data.classes, n=cm.size)
-    return [(actual, predicted, count) for actual,predicted,count,_ in found if count>=min_val]
+    n = len(self.data.classes)
+    true = self.y_true.cpu().long()
+    wrong = (true*n+self.pred_class.cpu())[true!=self.pred_class.cpu()]
+    pairs, counts = np.unique(wrong.numpy(), return_counts=True)
+    found = [(*divmod(int(pairs[k]), n), int(counts[k])) for k in np.argsort(-counts, kind='stable')]
+    names = self.data.classes
+    return [(names[i], names[j], count) for i,j,count in found if count>=min_val]
 
 # %% ../../nbs/06_explain/17_interpretation.ipynb #29c188aa
 def _shown(fig):
