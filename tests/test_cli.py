@@ -139,7 +139,7 @@ def test_demo_without_network(monkeypatch, capsys):
     ('text,label\n,x\nb,y\n', ['text missing','row 2']),
     ('text,label\na,0.5\nb,1\n', ['fractions']),
     ('text,label\na,x\nb,y\n"oops,1,2,3\nc', ['is broken','line 4']),
-    ('text,label\na,x\nb,y,z,u\n', ['is broken at line 3']),
+    ('text,label\na,x\nb,y,z,u\n', ['is broken','at line 3']),
     ('text,label\n', ['no rows']),
     ('', ['is empty']),
     ('one,two,label\na,b,c\n', ['--text-col','one, two, label'])])

@@ -452,3 +452,27 @@ def test_help_names_codes_and_options(capsys):
         text = run(capsys, command, '--help')[1]
         for option in ('--delimiter','--encoding','--no-header','--no-quotes','--text-col','--skip-missing','--input-format'):
             assert option in text, (command, option)
+
+# ---- panels of tables
+
+def panel_args(model, data, *more): return build_parser().parse_args(['panel', str(model), '--panel', 'losses', '--data', str(data), *more])
+
+def test_a_panel_reads_any_table(models, capsys):
+    "The page reads the table as the command was told to"
+    table('p.txt', [(l, t) for t,l in sentences()], None, delimiter='|')
+    args = panel_args(models['cls'], 'p.txt', '--no-header', '--delimiter', 'bar', '--text-col', '1', '--label-col', '0', '--input-format', 'csv')
+    source = panel_source(args)
+    assert "texts from column '1', labels from column '0'" in capsys.readouterr().err
+    made = {}
+    exec(source.replace('\ntable_panel(', '\npanel = table_panel('), made)
+    ds = made['panel'].interp.ds if hasattr(made['panel'], 'interp') else None
+    assert type(made['panel']).__name__=='TopLossPanel'
+    if ds is not None: assert ds.raw_text(0)==sentences()[0][0]
+
+def test_a_panel_of_losses_is_for_classes(models, capsys):
+    table('t.csv', sentences())
+    for name in ('num','multi'):
+        code,_,err = run(capsys, 'panel', models[name], '--panel', 'losses', '--data', 't.csv', '--no-browser')
+        assert code==1 and 'is for one class a text' in err
+    code,_,err = run(capsys, 'panel', models['cls'], '--panel', 'losses', '--data', '-')
+    assert code==1 and 'wants a file' in err

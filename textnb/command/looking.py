@@ -80,6 +80,7 @@ def archive_info(
     vocab = meta.get('vocab') or data.get('vocab') or []
     res = dict(file=path.name, bytes=path.stat().st_size, kind=meta.get('kind'),
         written_by=f"textnb {meta.get('textnb')}", architecture=spec.get('arch'), task=spec.get('task'),
+        labels=(data.get('labels') or {}).get('kind'),
         classes=data.get('classes'), vocabulary=len(vocab), tensors=len(archive.tensors),
         parameters=sum(t.numel() for t in archive.tensors.values()))
     return {k:v for k,v in res.items() if v is not None}

@@ -125,6 +125,7 @@ def predict(self:TextPredictor,
     _need_labels(self, 'predict')
     texts,one = _texts(text)
     if not texts: return []
+    self.data.warn_unknown(texts)
     res = [self.data.decode_pred(p, thresh) for p in self.predict_texts(texts, bs)]
     return res[0] if one else res
 

@@ -26,6 +26,7 @@ from .units import *
 from .heads import *
 from .edits import *
 from .pages import *
+from .page_server import *
 
 # %% ../../nbs/07_panels/index.ipynb #05c5d481
 __all__ = [name for name, value in globals().items() if name[0]!='_' and not inspect.ismodule(value)]

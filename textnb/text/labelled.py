@@ -10,7 +10,6 @@ __all__ = ['bunch_classes', 'LabelList', 'ItemLists', 'shared_texts', 'LabelList
 
 # %% ../../nbs/01_text/14_labelled.ipynb #298f5303
 import copy, re, warnings
-from collections import Counter
 from pathlib import Path
 
 import numpy as np, pandas as pd
@@ -85,7 +84,8 @@ class ItemLists:
         self.valid = valid
         self.test = test
     def __repr__(self):
-        sizes = [f'{len(part)} {name}' for name in ('train','valid','test') if (part := getattr(self, name)) is not None]
+        parts = dict(train=self.train, valid=self.valid, test=self.test)
+        sizes = [f'{len(part)} {name}' for name,part in parts.items() if part is not None]
         return f'{type(self).__name__}: {", ".join(sizes)}'
 
 # %% ../../nbs/01_text/14_labelled.ipynb #febf2b39
@@ -117,7 +117,7 @@ class LabelLists(ItemLists):
             train.store = processor.fit(train.raw)
             _warn_blank(train.store, processor)
             warn_unknown(processor, train, 'the training texts', .2 if given else .5)
-            if to_train is not None: _keep_subwords(processor, to_train.tmp_dir, train.path)
+            if to_train is not None: _keep_subwords(processor, getattr(to_train, 'tmp_dir', None), train.path)
         for part in (self.valid, self.test):
             if part is None: continue
             part.x.processor = processor
@@ -151,10 +151,10 @@ class LabelLists(ItemLists):
 
 # %% ../../nbs/01_text/14_labelled.ipynb #a3527ed5
 def _keep_subwords(processor, tmp_dir, path):
-    "Write the sub-words that were learnt to folder `tmp_dir` in `path`, where fastai's `SPProcessor.load` looks for them"
+    "Write the sub-words that were learnt to folder `tmp_dir` in `path`, where `SPProcessor.load` looks for them"
     if tmp_dir is None: return
     try: processor.tokenizer.tok.save(Path(path)/tmp_dir/'spm.model')
-    except OSError as e: warnings.warn(f'the model of the sub-words is not written ({e}): `SPProcessor.load` finds none')
+    except OSError as e: warnings.warn(f'the sub-words are not written ({e}): `SPProcessor.load` will not find them')
 
 def _warn_blank(store, processor):
     "Warn of training texts that hold nothing but marks"
@@ -188,64 +188,12 @@ def check_enough(
         raise ValueError(f'each of the {n} training texts has a class of its own (such as {y.classes[y.labels[0]]!r}): '
             'a classifier needs several texts of each class. Is it the right label column?')
     found = []
-    for k,told in ((1,'only one training text, and nothing to check with'), (0,'no training text, and are never predicted')):
+    rare = {1:'only one training text, and nothing to check with', 0:'no training text, and are never predicted'}
+    for k,told in rare.items():
         names = [repr(o) for o,times in zip(y.classes, count) if times==k]
         if names: found.append(f'{len(names)} of {y.c} classes have {told}: {listed(names, 5, 30)}')
     if n<y.c: found.append(f'there are fewer training texts ({n}) than classes ({y.c})')
     if found: warnings.warn('; '.join(found)+'. Give more texts of them, or leave these classes out')
-
-# %% ../../nbs/01_text/14_labelled.ipynb #8fefcde2
-def _known(x, y, name):
-    "The items of `x` whose label in `y` is known, with their labels"
-    keep = y.encode()
-    some_lost = not keep.all()
-    lost = sorted_classes(y.items[~keep]) if some_lost else sorted(getattr(y, 'unknown', ()), key=str)
-    if not lost: return LabelList(x, y)
-    names = ', '.join(repr(o) for o in lost[:5])+(', …' if len(lost)>5 else '')
-    left_out = f'{(~keep).sum()} of {len(keep)} items' if some_lost else 'these labels'
-    doubt = '' if keep.any() else '. Not one is known: is it the right label column?'
-    warnings.warn(f'{name} labels that are not among the classes: {names}; {left_out} are left out. '
-        f'To keep them, name all classes: classes=[…]{doubt}')
-    return LabelList(x.take(keep), y.take(keep))
-
-def _no_missing_labels(labels, name, blank_is_none):
-    "Raise a ValueError if one of `labels` is missing; `blank_is_none`: does an empty word say that there is no class?"
-    def missing(o):
-        if isinstance(o, str): return not o.strip() and not blank_is_none
-        return o is None or o is pd.NA or o is pd.NaT or (isinstance(o, (float,np.floating)) and o!=o)
-    bad = [i for i,o in enumerate(labels) if missing(o)]
-    if not bad: return
-    kind = 'empty' if isinstance(labels[bad[0]], str) else 'missing (NaN)'
-    raise ValueError(f'{len(bad)} of the {len(labels)} {name} labels are {kind}, '
-        f'the first of them number {bad[0]}: drop those items, or label them')
-
-# %% ../../nbs/01_text/14_labelled.ipynb #9f35b08a
-@patch
-def _label(self:ItemLists, labels_of, label_cls=None, **kwargs):
-    "`LabelLists` with the labels that function `labels_of` gives for `train`, `valid` and `test`"
-    if not len(self.train):
-        raise ValueError('the training set is empty: check where the texts come from, and the split')
-    sets = dict(training=self.train, validation=self.valid, test=self.test)
-    sets = {name: copy.copy(x) for name,x in sets.items() if x is not None} # they get ids of their own
-    labels = {name: _labels_in(labels_of(getattr(self, _set_names[name]))) for name in sets}
-    guessed = label_cls is None
-    if guessed: label_cls = label_class(labels['training'], kwargs.get('label_delim'))
-    for name,o in labels.items():
-        if o is not None: _no_missing_labels(o, name, label_cls is MultiCategoryList)
-    if label_cls is not MultiCategoryList:
-        kwargs = {k: v for k,v in kwargs.items() if k not in ('label_delim','one_hot') and v is not None}
-    y = label_cls(labels['training'], **kwargs)
-    y.fit()
-    _warn_odd_labels(y, guessed)
-    lists = {}
-    for name,x in sets.items():
-        if labels[name] is None: lists[name] = LabelList(x, y.empty(len(x)))
-        else: lists[name] = _known(x, y if name=='training' else y.like(labels[name]), name)
-    return LabelLists(self.path, *lists.values()).process()
-
-_set_names = dict(training='train', validation='valid', test='test')
-
-def _labels_in(labels): return None if labels is None else as_items(labels)
 
 # %% ../../nbs/01_text/14_labelled.ipynb #4a288d38
 def _warn_odd_labels(y, guessed):
@@ -267,8 +215,60 @@ def _warn_whole(items):
     cells = {v for o in items for v in (o if isinstance(o, (list,tuple,np.ndarray)) else [o])}
     if len(cells)>10 or not all(isinstance(o, (int,float,np.number)) and o==int(o) for o in cells if o==o): return
     warnings.warn(f'the labels are the whole numbers {listed(sorted(cells))}, and are taken for numbers to learn '
-        '(regression). For classes make whole numbers or words of them, as in df[\'label\'].astype(int), or give 0 and 1 '
+        "(regression). For classes make whole numbers or words of them, as in df['label'].astype(int), or give 0 and 1 "
         'in several columns; label_cls=FloatList says that numbers are meant')
+
+# %% ../../nbs/01_text/14_labelled.ipynb #8fefcde2
+def _known(x, y, name):
+    "The items of `x` whose label in `y` is known, with their labels"
+    keep = y.encode()
+    some_lost = not keep.all()
+    lost = sorted_classes(y.items[~keep]) if some_lost else sorted(getattr(y, 'unknown', ()), key=str)
+    if not lost: return LabelList(x, y)
+    names = ', '.join(repr(o) for o in lost[:5])+(', …' if len(lost)>5 else '')
+    left_out = f'{(~keep).sum()} of {len(keep)} items' if some_lost else 'these labels'
+    doubt = '' if keep.any() else '. Not one is known: is it the right label column?'
+    warnings.warn(f'{name} labels that are not among the classes: {names}; {left_out} are left out. '
+        f'To keep them, name all classes: classes=[…]{doubt}')
+    return LabelList(x.take(keep), y.take(keep))
+
+def _no_missing_labels(labels, name, blank_is_none):
+    "Raise a ValueError if one of `labels` is missing; `blank_is_none`: does an empty word say that there is no class?"
+    if labels is None: return
+    def missing(o):
+        if isinstance(o, str): return not o.strip() and not blank_is_none
+        return o is None or o is pd.NA or o is pd.NaT or (isinstance(o, (float,np.floating)) and o!=o)
+    bad = [i for i,o in enumerate(labels) if missing(o)]
+    if not bad: return
+    kind = 'empty' if isinstance(labels[bad[0]], str) else 'missing (NaN)'
+    raise ValueError(f'{len(bad)} of the {len(labels)} {name} labels are {kind}, '
+        f'the first of them number {bad[0]}: drop those items, or label them')
+
+_set_names = dict(training='train', validation='valid', test='test')
+
+def _labels_in(labels): return None if labels is None else as_items(labels)
+
+# %% ../../nbs/01_text/14_labelled.ipynb #9f35b08a
+@patch
+def _label(self:ItemLists, labels_of, label_cls=None, **kwargs):
+    "`LabelLists` with the labels that function `labels_of` gives for `train`, `valid` and `test`"
+    if not len(self.train):
+        raise ValueError('the training set is empty: check where the texts come from, and the split')
+    sets = dict(training=self.train, validation=self.valid, test=self.test)
+    sets = {name: copy.copy(x) for name,x in sets.items() if x is not None} # they get ids of their own
+    labels = {name: _labels_in(labels_of(getattr(self, _set_names[name]))) for name in sets}
+    guessed = label_cls is None
+    if guessed: label_cls = label_class(labels['training'], kwargs.get('label_delim'))
+    for name,o in labels.items(): _no_missing_labels(o, name, label_cls is MultiCategoryList)
+    if label_cls is not MultiCategoryList:
+        kwargs = {k: v for k,v in kwargs.items() if k not in ('label_delim','one_hot') and v is not None}
+    y = label_cls(labels['training'], **kwargs)
+    y.fit()
+    _warn_odd_labels(y, guessed)
+    def pair(name, x):
+        if labels[name] is None: return LabelList(x, y.empty(len(x)))
+        return _known(x, y if name=='training' else y.like(labels[name]), name)
+    return LabelLists(self.path, *[pair(name, x) for name,x in sets.items()]).process()
 
 # %% ../../nbs/01_text/14_labelled.ipynb #abeb223b
 @patch

@@ -7,7 +7,7 @@ Docs: https://textnb.github.io/textnb/01_text/processor.html.md"""
 # %% auto #0
 __all__ = ['read_text', 'TextProcessor', 'OpenFileProcessor', 'TokenizeProcessor', 'NumericalizeProcessor', 'SPProcessor']
 
-# %% ../../nbs/01_text/11_processor.ipynb #6ad92fc6
+# %% ../../nbs/01_text/11_processor.ipynb #b85de915
 import copy, os
 from functools import partial
 

@@ -55,6 +55,36 @@ class ItemList(Items):
         train_idx = np.setdiff1d(np.arange(len(self)), valid_idx)
         return self.split_by_idxs(train_idx, valid_idx)
 
+# %% ../../nbs/01_text/15_splits.ipynb #8bc14c1a
+def check_shares(
+    valid_pct:float, # share for validation
+    test_pct:float=0., # share for a test set
+):
+    "Raise a ValueError if the two are no shares, or leave nothing for training"
+    for name,share in dict(valid_pct=valid_pct, test_pct=test_pct).items():
+        if not 0<=share<1: raise ValueError(f'{name} is a share of the items, from 0 to less than 1, not {share}')
+    if valid_pct+test_pct<1: return
+    raise ValueError(f'valid_pct={valid_pct} and test_pct={test_pct} leave nothing to train on: '
+        'together they must be less than 1')
+
+# %% ../../nbs/01_text/15_splits.ipynb #6b2a6d1b
+def _groups(items, by_text):
+    "The groups of equal texts among `items`; where only ids are known, they tell"
+    if not by_text: return np.arange(len(items))
+    return text_groups(items.raw if len(items.raw) else [o.tobytes() for o in items.store or ()])
+
+def _strata(items, stratify):
+    "The class of each of `items`, None if they are not to be told apart"
+    if stratify is None or stratify is False: return None
+    if callable(stratify): return [stratify(o) for o in items.raw]
+    if isinstance(stratify, (str,int)) and stratify is not True:
+        idx = items.table_cols(stratify, 'stratify', 'give a function, or a label for each item')[0]
+        return items.inner_df.iloc[:,idx].tolist()
+    labels = [] if stratify is True else list(stratify)
+    if len(labels)==len(items): return labels
+    raise ValueError(f'stratify has {len(labels)} labels for {len(items)} items: '
+        'give the label column, a function of an item, or one label for each')
+
 # %% ../../nbs/01_text/15_splits.ipynb #ea8484e9
 @patch
 def split_none(self:ItemList)->ItemLists: # `valid` is empty
@@ -76,35 +106,6 @@ def split_by_rand_pct(self:ItemList,
     sizes = [int(valid_pct*n), int(test_pct*n)] if test_pct else [int(valid_pct*n)]
     *parts,rest = draw_parts(groups, sizes, seeded_rng(seed), _strata(self, stratify))
     return self.split_by_idxs(np.sort(rest), *parts)
-
-def check_shares(
-    valid_pct:float, # share for validation
-    test_pct:float=0., # share for a test set
-):
-    "Raise a ValueError if the two are no shares, or leave nothing for training"
-    for name,share in dict(valid_pct=valid_pct, test_pct=test_pct).items():
-        if not 0<=share<1: raise ValueError(f'{name} is a share of the items, from 0 to less than 1, not {share}')
-    if valid_pct+test_pct<1: return
-    raise ValueError(f'valid_pct={valid_pct} and test_pct={test_pct} leave nothing to train on: '
-        'together they must be less than 1')
-
-def _groups(items, by_text):
-    "The groups of equal texts among `items`; where only ids are known, they tell"
-    if not by_text: return np.arange(len(items))
-    return text_groups(items.raw if len(items.raw) else [o.tobytes() for o in items.store or ()])
-
-def _strata(items, stratify):
-    "The class of each of `items`, None if they are not to be told apart"
-    if stratify is None or stratify is False: return None
-    if callable(stratify): return [stratify(o) for o in items.raw]
-    if isinstance(stratify, (str,int)) and stratify is not True:
-        idx = items.table_cols(stratify, 'stratify', 'give a function, or a label for each item')[0]
-        return items.inner_df.iloc[:,idx].tolist()
-    labels = [] if stratify is True else list(stratify)
-    if len(labels)==len(items): return labels
-    raise ValueError(f'stratify has {len(labels)} labels for {len(items)} items: '
-        'give the label column, a function of an item, or one label for each')
-
 
 # %% ../../nbs/01_text/15_splits.ipynb #e8cf518b
 @patch
