@@ -1,8 +1,7 @@
 # textnb: `make` alone lists what there is. Every target makes its own environment in .venv first, if none is there.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz docs bench lint prepare env browser clean distclean
-.PHONY: help demo test docs bench kill lint prepare env browser clean distclean
+.PHONY: help demo test fuzz docs bench kill lint prepare env browser clean distclean
 
 PYTHON ?=
 VENV   ?= .venv
