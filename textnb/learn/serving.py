@@ -18,7 +18,7 @@ from torch import nn
 from .. import __version__
 from ..base import DatasetType, check_text, check_whole, full_float32, save_archive
 from ..text import cut_tokens, show_rows
-from ..train import activation_of, activations
+from ..train import activation_of, activations, reading, refuse_broken
 
 # %% ../../nbs/04_learn/02_serving.ipynb #cb062c87
 _lock = threading.Lock()
@@ -44,10 +44,10 @@ def eval_mode(
     model:nn.Module, # put in eval mode inside the block; its flags are restored after the last of several threads
 ):
     "Run a block with `model` in eval mode"
-    _enter_eval(model)
-    try:
-        with full_float32(): yield model
-    finally: _leave_eval(model)
+    with reading(model), full_float32():
+        _enter_eval(model)
+        try: yield model
+        finally: _leave_eval(model)
 
 # %% ../../nbs/04_learn/02_serving.ipynb #6ccf3593
 def pad_ids(
@@ -213,6 +213,7 @@ def export_state(self:TextPredictor)->tuple: # tensors by name, and the rest as 
     if self.spec is None:
         raise ValueError('this learner has no recipe for its model (`spec`): export works for learners made by '
             'language_model_learner or text_classifier_learner')
+    refuse_broken(self.model, 'the learner')
     return self.model.state_dict(),dict(kind='learner', spec=self.spec, data=self.data.export_state(),
         outputs=outputs_of(self))
 

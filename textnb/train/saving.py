@@ -15,6 +15,7 @@ from fastcore.basics import patch
 from torch import Tensor, nn
 
 from ..base import get_rng_state, listed, load_archive, load_torch_file, save_archive, set_rng_state
+from .warning_signs import *
 
 # %% ../../nbs/02_train/08_saving.ipynb #1e5b8165
 class LoadReport:
@@ -189,6 +190,7 @@ def save(self:Saving,
 ):
     "Save weights, optimizer and random state as one archive, whole or not at all"
     path = self.file_for(name)
+    refuse_broken(self.model, f'the model for {path.name}')
     tensors = {f'model.{k}':v for k,v in self.model.state_dict().items()} | (tensors or {})
     opt = self.opt_state(tensors) if with_opt and self.opt is not None else None
     own = dict(kind='weights', model=type(self.model).__name__, names=_names(self.data), opt=opt,
