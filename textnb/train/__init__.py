@@ -15,6 +15,8 @@ from .metrics import *
 from .callback import *
 from .recorder import *
 from .groups import *
+from .warning_signs import *
+from .turns import *
 from .loop import *
 from .predicting import *
 from .saving import *
@@ -31,6 +33,7 @@ from .checkpoints import *
 # %% ../../nbs/02_train/index.ipynb #6514b522
 # What a learner is put together from, and what only learners call: imported by name, not by `*`
 _classes = ('WithCallbacks','LayerGroups','TrainingLoop','Predicting','Saving')
-_pieces = (*_classes,'load_weights','preserve_training','smooth')
+_pieces = (*_classes,'load_weights','preserve_training','smooth','check_loss_value','check_weights','signs_before',
+    'signs_after','warn_of','Tally')
 _own = [name for name, value in globals().items() if name[0]!='_' and not inspect.ismodule(value)]
 __all__ = [name for name in _own if name not in _pieces]

@@ -51,10 +51,9 @@ class CSVLogger(Callback):
     def read_logged_file(self): # a DataFrame
         "The file as a DataFrame, with the columns of all fits where those had other ones"
         import pandas as pd
-        parts = [] # a list of rows for each line of names
-        for row in csv.reader(io.StringIO(self.path.read_text(encoding='utf-8'))):
-            if row[:1]==['epoch']: parts.append([])
-            if row: parts[-1].append(row)
-        tables = [pd.DataFrame(rows, columns=names) for names,*rows in parts if rows]
-        text = pd.concat(tables, ignore_index=True).to_csv(index=False)
-        return pd.read_csv(io.StringIO(text))
+        parts = [] # a list of lines for each line of names
+        for line in self.path.read_text(encoding='utf-8').splitlines():
+            if not parts or line.startswith('epoch,'): parts.append([])
+            parts[-1].append(line)
+        tables = [pd.read_csv(io.StringIO('\n'.join(part))) for part in parts]
+        return pd.concat(tables, ignore_index=True)

@@ -40,9 +40,13 @@ class LRFinder(Scheduler):
 # %% ../../nbs/02_train/11_finder.ipynb #68d5fbe1
 @patch
 def before_fit(self:LRFinder):
+    self.learn.may_diverge = True
     self.i = 0
     self.avg = 0.
     self.best = math.inf
+
+@patch
+def after_fit(self:LRFinder): self.learn.may_diverge = False
 
 @patch
 def before_batch(self:LRFinder):
@@ -67,7 +71,7 @@ def preserved(self:Learner): # a context manager
     weights = {k:v.clone() for k,v in model.state_dict().items()}
     opt = copy.deepcopy(self.opt.state_dict())
     state = copy.deepcopy(getattr(model, 'state', None))
-    position = {k:getattr(self, k) for k in ('epochs_done','epoch','n_epochs','batch_i','with_valid')}
+    position = {k:getattr(self, k) for k in ('epochs_done','epoch','n_epochs','batch_i','with_valid','may_diverge','signs','tally')}
     with preserve_rng():
         try: yield
         finally:
@@ -90,6 +94,7 @@ def lr_find(self:Learner,
     epochs = math.ceil(num_it/max(1, len(self.data.train_dl)))
     if self.opt is None: self.create_opt(0.)
     with self.preserved(), self.added_cbs():
+        self.may_diverge = True
         self.callbacks = [cb for cb in self.callbacks if cb.in_lr_find]
         self.prepare_fit(start_lr, wd)
         self.with_valid = False
