@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np, pandas as pd
 from fastcore.basics import patch
 
+from ..base import without_math
 from .attribution import attribute, methods_of
 from .record import Attribution
 from .shading import figure_html, shaded_html
@@ -88,7 +89,7 @@ def to_html(self:MemoryView,
     return figure_html(self.caption(), body, top, cmap, a.signed, zip(a.tokens, a.scores))
 
 @patch
-def _repr_html_(self:MemoryView): return self.to_html()
+def _repr_html_(self:MemoryView): return without_math(self.to_html())
 
 # %% ../../nbs/06_explain/13_memory.ipynb #2fa91425
 def memory_view(

@@ -12,6 +12,8 @@ import html, io, textwrap, warnings
 
 import numpy as np
 
+from ..base import first_shown
+
 # %% ../../nbs/06_explain/01_shading.ipynb #c8f3d161
 _colour_for = (128,115,172) # purple, #8073ac
 _colour_against = (224,130,20) # orange, #e08214
@@ -75,9 +77,11 @@ def shaded_html(
 )->str: # HTML
     "The `tokens`, each on a background that shows its score"
     scores = [float(s) for s in scores]
+    if len(tokens)!=len(scores): raise ValueError(f'{len(tokens)} tokens but {len(scores)} scores: each needs its own')
     signed = _any_against(scores, signed)
-    spans = ' '.join(_span(_escaped(_visible(t)), s, cmap, signed) for t,s in zip(tokens, scores, strict=True))
-    return f'<div style="font-family: monospace; line-height: 1.6;">{spans}</div>'
+    tokens, more = first_shown(tokens)
+    spans = ' '.join(_span(_escaped(_visible(t)), s, cmap, signed) for t,s in zip(tokens, scores))
+    return f'<div style="font-family: monospace; line-height: 1.6;">{spans}{more}</div>'
 
 # %% ../../nbs/06_explain/01_shading.ipynb #7ab24d93
 def _sums(spans, scores):
@@ -99,13 +103,14 @@ def shaded_text(
     signed = _any_against(sums.values(), signed)
     done = 0 # so much of the text is in `parts`
     parts = []
-    for (start,end),score in sums.items():
+    shown, more = first_shown(sums.items())
+    for (start,end),score in shown:
         start = max(start, done)
         if end<=start: continue
         parts.append(_escaped(text[done:start]))
         parts.append(_span(_escaped(text[start:end]), float(np.clip(score, -1, 1)), cmap, signed))
         done = end
-    parts.append(_escaped(text[done:]))
+    parts.append(more or _escaped(text[done:]))
     return f'<div style="font-family: monospace; line-height: 1.6; white-space: pre-wrap;">{"".join(parts)}</div>'
 
 # %% ../../nbs/06_explain/01_shading.ipynb #728f1495
@@ -124,10 +129,11 @@ def legend_html(
 # %% ../../nbs/06_explain/01_shading.ipynb #ffd7aa7f
 def _score_table(rows):
     "A folded table of (token, score) `rows`"
+    rows, more = first_shown(rows, 'rows')
     cells = ''.join(f'<tr><td>{_escaped(_visible(t))}</td><td>{s:+.4g}</td></tr>' for t,s in rows)
     if not cells: return ''
     head = '<thead><tr><th>token</th><th>score</th></tr></thead>'
-    return f'<details><summary>as a table</summary><table>{head}<tbody>{cells}</tbody></table></details>'
+    return f'<details><summary>as a table</summary><table>{head}<tbody>{cells}</tbody></table>{more}</details>'
 
 def figure_html(
     caption:str, # plain text

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 
-from ..base import check_text
+from ..base import without_math, check_text
 from .question import check_finite
 from .shading import figure_html, shaded_text
 from ..learn import eval_mode, LanguageLearner
@@ -143,7 +143,7 @@ def to_html(self:Surprisal,
 
 # %% ../../nbs/06_explain/12_surprisals.ipynb #441c2585
 @patch
-def _repr_html_(self:Surprisal): return self.to_html()
+def _repr_html_(self:Surprisal): return without_math(self.to_html())
 
 @patch
 def __repr__(self:Surprisal):

@@ -15,6 +15,7 @@ from .state import *
 from .keyboard import *
 from .panel import *
 from .attention import *
+from .patterns import *
 from .rows import *
 from .top_losses import *
 from .journal import *

@@ -11,7 +11,7 @@ __all__ = ['STYLE', 'styled', 'visible', 'word_style', 'shading', 'text_pieces',
 # %% ../../nbs/07_panels/01_drawing.ipynb #caf904d9
 import base64, math
 
-from ..base import TableStyle, esc, html_page, html_table
+from ..base import TableStyle, esc, first_shown, html_page, html_table, most_shown, no_math, text_shown
 from ..explain import shade
 
 # %% ../../nbs/07_panels/01_drawing.ipynb #90d43e72
@@ -59,7 +59,7 @@ def styled(
     body:str, # HTML
 )->str: # HTML that brings its style sheet along
     "`body` in the look of the panels"
-    return f'{STYLE}<div class="tnb">{body}</div>'
+    return f'{STYLE}<div class="tnb {no_math}">{body}</div>'
 
 # %% ../../nbs/07_panels/01_drawing.ipynb #c1c124b0
 def visible(
@@ -108,13 +108,14 @@ def shading(
 )->str: # HTML
     "The `pieces` on backgrounds that show their `scores`"
     if signed is None: signed = any(s<0 for s in scores if s is not None)
+    pieces, more = first_shown(zip(pieces, scores, strict=True))
     def span(i, piece, s):
         if s is None: return esc(piece)
         title = esc(titles[i]) if titles else f'{float(s):+.3f}'
         attrs = _style_of(float(s), cmap, signed, least) + _pick_of(picks[i] if picks else None, on)
         return f'<span title="{title}"{attrs}>{visible(piece) if sep else esc(piece)}</span>'
-    spans = [span(i, piece, s) for i,(piece,s) in enumerate(zip(pieces, scores, strict=True))]
-    return f'<div class="tnb-text">{sep.join(spans)}</div>'
+    spans = [span(i, text_shown(piece), s) for i,(piece,s) in enumerate(pieces)]
+    return f'<div class="tnb-text">{sep.join(spans)}</div>{more}'
 
 # %% ../../nbs/07_panels/01_drawing.ipynb #604f2368
 def text_pieces(
@@ -228,7 +229,8 @@ def sparkline(
     width, steps, span = 600, max(len(vals)-1, 1), (hi-lo) or 1
     def x(i): return f'{4+i/steps*(width-8):.1f}'
     def y(v): return f'{height-4-(min(max(v, lo), hi)-lo)/span*(height-8):.1f}'
-    points = ' '.join(f'{x(i)},{y(v)}' for i,v in enumerate(vals) if v==v) # a NaN is left out
+    every = -(-len(vals)//most_shown) # of very many values not each is a point
+    points = ' '.join(f'{x(i)},{y(v)}' for i,v in enumerate(vals) if v==v and not i%every) # a NaN is left out
     line = ''
     if mark is not None:
         line = f'<line x1="0" x2="{width}" y1="{y(mark)}" y2="{y(mark)}" stroke="currentColor"'

@@ -12,7 +12,7 @@ import asyncio, inspect, time, traceback
 from pathlib import Path
 from fastcore.basics import patch
 
-from ..base import atomic_write, esc
+from ..base import atomic_write, esc, no_math
 from .drawing import STYLE, file_bytes, styled, whole_page
 from .state import read_state, set_key, write_state
 from .keyboard import slider_names
@@ -138,7 +138,7 @@ def _paint(self:Panel):
     self.error = None
     if self._ui:
         body = self._ui['body']
-        with body.hold_sync(): body.value = f'<div class="tnb" data-seq="{self.seq}">{drawing}</div>'
+        with body.hold_sync(): body.value = f'<div class="tnb {no_math}" data-seq="{self.seq}">{drawing}</div>'
         took = f' · {self.seconds*1000:.0f} ms' if self.seconds else ''
         said = f'{esc(self.say(self.state))}{took}'
         self._show_status(f'<p class="tnb-note" role="status" aria-live="polite">{said}</p>')
@@ -154,7 +154,7 @@ def _fail(self:Panel, e):
 @patch
 def _show_status(self:Panel, html):
     "Put `html` into the line below the drawing"
-    if self._ui: self._ui['status'].value = f'<div class="tnb">{html}</div>'
+    if self._ui: self._ui['status'].value = f'<div class="tnb {no_math}">{html}</div>'
 
 # %% ../../nbs/07_panels/04_panel.ipynb #616edfd7
 @patch

@@ -9,8 +9,6 @@ __all__ = ['unit_kinds', 'unit_values', 'tokens_in', 'unit_match', 'find_units',
            'reduce_units', 'UnitPanel']
 
 # %% ../../nbs/07_panels/13_units.ipynb #0a89a444
-import re
-
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 
@@ -21,6 +19,7 @@ from ..learn import encoder_of, eval_mode
 from .drawing import legend, panel_table, shading, sparkline
 from .state import dispatch
 from .panel import Panel
+from .patterns import found_spans, pattern_seconds
 
 # %% ../../nbs/07_panels/13_units.ipynb #7d8fb866
 _kinds = 'output', 'memory'
@@ -66,11 +65,13 @@ def tokens_in(
     spans:list, # (start, end) of each token, or None
     pattern:str, # a regular expression
 )->np.ndarray: # True for each token in a match
-    "Which tokens belong to a match of `pattern`? Raises a ValueError if that is no regular expression"
-    try: found = [m.span() for m in re.finditer(pattern, text) if m.end()>m.start()]
-    except re.error as e: raise ValueError(f'{pattern!r} is no regular expression: {e}') from None
-    def inside(span): return span is not None and any(span[0]<end and start<span[1] for start,end in found)
-    return np.array([inside(span) for span in spans], dtype=bool)
+    "Which tokens belong to a match of `pattern`? Raises a ValueError if it is no regular expression or takes too long"
+    edges = np.zeros(len(text)+1, dtype=np.int64) # where finds begin (1) and end (-1)
+    for start,end in found_spans(pattern, [text])[0]:
+        edges[start] += 1
+        edges[end] -= 1
+    before = np.concatenate([[0], np.cumsum(edges.cumsum()[:-1])]) # so many letters of finds stand before each place
+    return np.array([span is not None and before[span[1]]>before[span[0]] for span in spans], dtype=bool)
 
 # %% ../../nbs/07_panels/13_units.ipynb #3e5c1156
 def unit_match(
@@ -214,7 +215,7 @@ def controls(self:UnitPanel):
     where = [c('Dropdown', 'kind', 'Shown', 'Outputs, or the memory of an LSTM'),
         c('IntText', 'layer', 'Layer', 'Counted from 0'), c('IntText', 'unit', 'Unit', 'Counted from 0')]
     stretch = 'First and last word of a stretch'
-    seek = [c('Text', 'pattern', 'Look for', 'A regular expression'),
+    seek = [c('Text', 'pattern', 'Look for', f'A regular expression, which may search for {pattern_seconds} seconds'),
         c('IntRangeSlider', 'stretch', 'Or words', stretch, min=0, max=self._last),
         self.button('Best unit', 'best', 'Go to the unit that tells best')]
     numbers = c('Checkbox', 'numbers', 'Values as a table')

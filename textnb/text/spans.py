@@ -201,6 +201,14 @@ def _trimmed(text, span):
     return a+len(part)-len(part.lstrip()), b-len(part)+len(part.rstrip())
 
 # %% ../../nbs/01_text/21_spans.ipynb #e034de0d
+def _stretch(tokens, every):
+    "Where `tokens` begin in `every`; raises a ValueError if they are no stretch of it"
+    number = {token: f'{i} ' for i,token in enumerate(dict.fromkeys(every))}
+    whole, part = (' '+''.join(number.get(token, '? ') for token in o) for o in (every, tokens))
+    at = whole.find(part) # as numbers, since the search in a string takes no time that grows with the square
+    if at<0: raise ValueError(f'these {len(tokens):,} tokens are no stretch of the {len(every):,} of the text')
+    return whole.count(' ', 0, at)
+
 def token_spans(
     data, # a `DataBunch`, or a `TextProcessor`
     text, # a text, or a tuple of columns, which stand a space apart
@@ -213,9 +221,8 @@ def token_spans(
     whole = ' '.join(cols)
     spans = [_trimmed(whole, s) for s in _all_spans(proc, cols, every)]
     if tokens is None or len(tokens)==len(every): return spans
-    n = len(tokens)
-    start = next(i for i in range(len(every)) if every[i:i+n]==list(tokens))
-    return spans[start:start+n]
+    start = _stretch(tokens, every)
+    return spans[start:start+len(tokens)]
 
 # %% ../../nbs/01_text/21_spans.ipynb #c5aa5d1a
 def _one_word(text, a, b):
