@@ -1,5 +1,5 @@
 "Tables as people have them: every format, delimiter, encoding and slip of writing, on every way in"
-import csv, gzip, json, lzma, random
+import csv, random
 import numpy as np, pandas as pd, pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
