@@ -1,11 +1,10 @@
 "Tables as people have them: every format, delimiter, encoding and slip of writing, on every way in"
-import csv, gzip, json, lzma, random
+import csv, random
 import numpy as np, pandas as pd, pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from textnb.text import (FloatList, TextClasDataBunch, TextList, TextProcessor, build_store, csv_text, csv_texts,
     folder_texts, open_text, parquet_texts, read_table, table_pieces, table_report, unescape_formula, write_table)
-from textnb.text.fields import has_loose_quotes, lines_of
 
 pytestmark = pytest.mark.filterwarnings('ignore')
 
@@ -306,16 +305,16 @@ def test_names_of_columns_with_blanks(tmp_path):
     data = TextClasDataBunch.from_csv(tmp_path, 't.csv', text_cols='text', label_cols='label', bs=4, seed=0)
     assert data.classes==['a','b']
 
-@pytest.mark.parametrize('given', ['good', b'good', {'text':'good'}, {'good'}, pd.DataFrame(dict(text=['good'])), 3, np.array('good')])
-def test_what_is_no_list_of_texts(given):
+@pytest.mark.parametrize('texts', ['good', b'good', {'text':'good'}, {'good'}, pd.DataFrame(dict(text=['good'])), 3, np.array('good')])
+def test_what_is_no_list_of_texts(texts):
     data = TextClasDataBunch.from_df('.', films(), films(), bs=4)
     for use in (TextList, build_store, data.add_test):
-        with pytest.raises(TypeError): use(given)
+        with pytest.raises(TypeError): use(texts)
 
 def test_what_is_a_list_of_texts():
     data = TextClasDataBunch.from_df('.', films(), films(), bs=4)
-    for given in (['good'], ('good',), pd.Series(['good']), np.array(['good']), (o for o in ['good']), dict(a='good').values()):
-        assert data.add_test(given).test_ds.raw_text(0)=='good'
+    for texts in (['good'], ('good',), pd.Series(['good']), np.array(['good']), (o for o in ['good']), dict(a='good').values()):
+        assert data.add_test(texts).test_ds.raw_text(0)=='good'
 
 # ---- folders
 
