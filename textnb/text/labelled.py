@@ -181,6 +181,8 @@ def check_enough(
     y:LabelItems, # training labels
 ):
     "Warn of classes with one text or none; raises a ValueError if every text has a class of its own"
+    if y.kind=='multi' and y.c>len(y)>0:
+        warnings.warn(f'there are fewer training texts ({len(y)}) than classes ({y.c}): is it the right label column?')
     if y.kind!='category' or not len(y): return
     count = np.bincount(y.labels, minlength=y.c)
     n,n_found = len(y),int((count>0).sum())
@@ -204,6 +206,9 @@ def _warn_odd_labels(y, guessed):
     if y.kind=='category' and y.c==1:
         warnings.warn(f'there is only one class, {y.classes[0]!r}, in {n} training labels: '
             'a classifier has nothing to learn. Is it the right label column?')
+    if y.kind=='multi' and not y.one_hot and len(y.items)>1 and set(y.classes)<={0,1}:
+        warnings.warn('the labels are collections of 0 and 1, which are taken for the names of two classes: '
+            'if they are ones and zeros for classes, give one_hot=True and the names, classes=[…]')
     delim = getattr(y, 'label_delim', None)
     if delim and not any(delim in str(o) for o in y.items):
         warnings.warn(f'label_delim={delim!r} is in none of the {n} training labels: '

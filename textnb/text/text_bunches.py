@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 
-from ..base import ArchiveError, default_device, did_you_mean, load_pickle_list
+from ..base import ArchiveError, default_device, did_you_mean
 from .pipeline import Tokenizer
 from .vocab import Vocab
 from .tables import find_cols, read_table, text_values
@@ -346,4 +346,4 @@ def load(cls:TextDataBunch,
     def array(name): return _old_array(folder/f'{name}.npy') if (folder/f'{name}.npy').exists() else None
     arrays = [array(name) for name in 'train_ids valid_ids test_ids train_lbl valid_lbl'.split()]
     classes = classes_file.read_text(encoding='utf-8').splitlines() if classes_file.exists() else None
-    return cls.from_ids(path, load_pickle_list(vocab_file), *arrays, classes=classes, processor=processor, **kwargs)
+    return cls.from_ids(path, Vocab.load(vocab_file), *arrays, classes=classes, processor=processor, **kwargs)
