@@ -200,20 +200,23 @@ def check_enough(
 # %% ../../nbs/01_text/14_labelled.ipynb #4a288d38
 def _warn_odd_labels(y, guessed):
     "Warn of training labels that may be others than their user thinks"
-    n = len(y.items)
-    alike = lookalikes(y.classes) if y.kind in ('category','multi') and y.c<=10_000 else None
-    if alike: warnings.warn(alike)
+    if y.kind in ('category','multi') and y.c<=10_000:
+        alike = lookalikes(y.classes)
+        if alike: warnings.warn(alike)
     if y.kind=='category' and y.c==1:
-        warnings.warn(f'there is only one class, {y.classes[0]!r}, in {n} training labels: '
+        warnings.warn(f'there is only one class, {y.classes[0]!r}, in {len(y.items)} training labels: '
             'a classifier has nothing to learn. Is it the right label column?')
-    if y.kind=='multi' and not y.one_hot and len(y.items)>1 and set(y.classes)<={0,1}:
+    if y.kind=='multi': _warn_odd_several(y)
+    if y.kind=='float' and guessed: _warn_whole(y.items)
+
+def _warn_odd_several(y):
+    "The same for several classes a text"
+    if not y.one_hot and len(y.items)>1 and set(y.classes)<={0,1}:
         warnings.warn('the labels are collections of 0 and 1, which are taken for the names of two classes: '
             'if they are ones and zeros for classes, give one_hot=True and the names, classes=[…]')
-    delim = getattr(y, 'label_delim', None)
-    if delim and not any(delim in str(o) for o in y.items):
-        warnings.warn(f'label_delim={delim!r} is in none of the {n} training labels: '
+    if y.label_delim and not any(y.label_delim in str(o) for o in y.items):
+        warnings.warn(f'label_delim={y.label_delim!r} is in none of the {len(y.items)} training labels: '
             'every text has one class at most. Is it another character?')
-    if guessed and y.kind=='float': _warn_whole(y.items)
 
 def _warn_whole(items):
     "Warn of a few whole numbers that are taken for numbers to learn"
