@@ -219,6 +219,13 @@ def test_enough_texts_of_each_class():
     assert 'fewer training texts (20) than classes (25)' in said and '23 of 25 classes have no training text' in said
     assert "there is only one class, 'a'" in told(bunch, df.assign(label='a'))[1]
     assert told(bunch, df)[1]==''
+    assert 'fewer training texts (20) than classes (40)' in told(bunch, df.assign(label=[f'{i};{i+20}' for i in range(20)]), label_delim=';')[1]
+
+def test_rows_of_ones_and_zeros():
+    lists = TextList(['a','b']).split_none()
+    assert 'give one_hot=True' in told(lists.label_from_list, [[1,0],[0,1]])[1]
+    lists,said = told(lists.label_from_list, [[1,0],[0,1]], label_cls=MultiCategoryList, one_hot=True, classes=['x','y'])
+    assert lists.train.labels.tolist()==[[1,0],[0,1]] and said==''
 
 def test_columns_of_yes_and_no():
     df = frame()

@@ -10,6 +10,7 @@ __all__ = []
 # %% ../../nbs/09_base/index.ipynb #7413cff2
 import inspect
 
+from .processes import *
 from .files import *
 from .config import *
 from .random_numbers import *
@@ -21,6 +22,8 @@ from .progress_bar import *
 from .messages import *
 from .html import *
 from .documentation import *
+from .figures import *
+from .entries import *
 
 # %% ../../nbs/09_base/index.ipynb #8d910c33
 __all__ = [name for name, value in globals().items() if name[0]!='_' and not inspect.ismodule(value)]

@@ -7,10 +7,12 @@ Docs: https://textnb.github.io/textnb/09_base/messages.html.md"""
 # %% auto #0
 __all__ = ['nearest', 'did_you_mean', 'listed', 'kind_of', 'check_text', 'check_texts', 'check_whole', 'check_number']
 
-# %% ../../nbs/09_base/08_messages.ipynb #4373e3d8
+# %% ../../nbs/09_base/08_messages.ipynb #881f2d00
 import difflib, math, operator
 from collections.abc import Mapping
 from numbers import Real
+
+from .control_characters import *
 
 # %% ../../nbs/09_base/08_messages.ipynb #30fa3afc
 def nearest(
@@ -39,7 +41,7 @@ def listed(
     width:int=60, # characters of one
 )->str: # 'a, b, c and 7 more'
     "The first of `names`, and how many there are besides"
-    names = [str(o) for o in names]
+    names = [readable(o) for o in names]
     shown = [o if len(o)<=width else o[:width]+'…' for o in names[:most]]
     rest = len(names)-most
     return ', '.join(shown)+(f' and {rest:,} more' if rest>0 else '')

@@ -16,9 +16,10 @@ from pathlib import Path
 import torch
 
 from .. import __version__
-from ..base import Config, default_device, defaults, load_archive
-from ..text import SubwordTokenizer, Tokenizer, Vocab, join_texts, unknown_note
+from ..base import Config, default_device, defaults, Entries, load_archive, reading
+from ..text import join_texts, SubwordTokenizer, Tokenizer, unknown_note, Vocab
 from .reading import *
+from .tables import *
 from .terminal import *
 
 # %% ../../nbs/08_command/03_looking.ipynb #f257591c
@@ -75,9 +76,9 @@ def archive_info(
     if not path.is_file(): raise CLIError(f'no such file: {path}')
     archive = load_archive(path)
     meta = archive.meta
-    data = meta.get('data') or {}
-    spec = meta.get('spec') or {}
-    vocab = meta.get('vocab') or data.get('vocab') or []
+    with reading(path, 'meta.json'):
+        data, spec = (Entries(meta.get(k) or {}, k).values for k in ('data','spec'))
+        vocab = Entries(meta).texts('vocab', None) or Entries(data, 'data').texts('vocab', None) or []
     res = dict(file=path.name, bytes=path.stat().st_size, kind=meta.get('kind'),
         written_by=f"textnb {meta.get('textnb')}", architecture=spec.get('arch'), task=spec.get('task'),
         labels=(data.get('labels') or {}).get('kind'),

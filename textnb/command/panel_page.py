@@ -8,16 +8,19 @@ Docs: https://textnb.github.io/textnb/08_command/panel_page.html.md"""
 __all__ = ['table_panels', 'free_port', 'serve_page', 'table_panel', 'panel_source', 'cmd_panel']
 
 # %% ../../nbs/08_command/08_panel_page.ipynb #8a3716be
-import signal, socket, subprocess, sys, tempfile, time
+import secrets, signal, socket, subprocess, sys, tempfile, time, warnings, webbrowser
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.request import urlopen
 
 import pandas as pd
 
-from ..panels import PANELS, CleaningDesk, TopLossPanel, page_command, page_files
-from ..text import TextList
+from ..panels import CleaningDesk, page_command, page_files, PANELS, server_command, TopLossPanel
+from ..text import TextClasDataBunch, TextList
+from ..base import process_mark
 from .looking import *
+from .reading import *
 from .tables import *
 from .terminal import *
 from .using import *
@@ -50,16 +53,20 @@ def _answers(url, server):
         if server.poll() is not None: return False
     return False
 
+_ends = [getattr(signal, name) for name in ('SIGTERM','SIGHUP') if hasattr(signal, name)]
+
 @contextmanager
 def _ended(server):
-    "A block after which the process `server` has ended, also if somebody ends this one"
-    old = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    "A block after which the process `server` has ended, also if somebody ends this one or closes its terminal"
+    def leave(number, frame): sys.exit(128+number)
+    old = {number: signal.signal(number, leave) for number in _ends}
     try: yield
     finally:
+        for number in _ends: signal.signal(number, signal.SIG_IGN) # what comes now is too late to say
         server.terminate()
         try: server.wait(10)
         except subprocess.TimeoutExpired: server.kill()
-        signal.signal(signal.SIGTERM, old)
+        for number,was in old.items(): signal.signal(number, was)
 
 # %% ../../nbs/08_command/08_panel_page.ipynb #84f79479
 def _write_files(folder, files):
@@ -69,24 +76,34 @@ def _write_files(folder, files):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding='utf-8')
 
+def _start_server(folder, port, token, args):
+    "The process of a server for the page in `folder`, and the file in which it says what it does"
+    command, env = page_command(folder, port, theme=args.theme, one=True)
+    command = server_command(command, process_mark(), folder)
+    log = folder/'log'
+    with log.open('wb') as f:
+        to = {} if args.debug else dict(stdout=f, stderr=f)
+        env = {**env, 'TEXTNB_PANEL_TOKEN': token}
+        # a session of its own: a Ctrl-C or a closed terminal reaches this process, which then ends that one
+        return subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, start_new_session=True, **to),log
+
 def serve_page(
     source:str, # Python code that ends in a panel
     args, # parsed arguments: port, browser, theme, debug
 )->int: # exit code
     "Show the panel of `source` until the user has enough; raises a CLIError if Voila does not start"
-    port = free_port(args.port)
+    port, token = free_port(args.port), secrets.token_urlsafe(24)
+    source = f'from textnb.base import die_with_parent\ndie_with_parent()\n{source}'
     with tempfile.TemporaryDirectory(prefix='textnb-panel-', ignore_cleanup_errors=True) as d:
         _write_files(d, page_files(source, 'textnb'))
-        command, env = page_command(Path(d), port, args.browser, args.theme, one=True)
-        log = Path(d)/'log'
-        with log.open('wb') as f:
-            to = {} if args.debug else dict(stdout=f, stderr=f)
-            server = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, **to)
+        server, log = _start_server(Path(d), port, token, args)
         with _ended(server):
-            if not _answers(f'http://127.0.0.1:{port}/voila/static/voila.js', server):
+            address = f'http://127.0.0.1:{port}/'
+            if not _answers(f'{address}voila/static/voila.js?token={token}', server):
                 told = log.read_text(encoding='utf-8', errors='replace')[-500:]
                 raise CLIError(f'Voila did not start: {told or "see above"}')
-            note(f'the panel is at http://127.0.0.1:{port}/ (Ctrl-C ends it)')
+            note(f'the panel is at {address}?token={token} (Ctrl-C ends it; whoever has this address can use it)')
+            if args.browser: webbrowser.open(f'{address}?token={token}')
             try: return server.wait()
             except KeyboardInterrupt: return 0
 
@@ -97,18 +114,17 @@ def table_panel(
     name:str, # 'losses' or 'cleaning'
     model, # a classifier that `train` wrote
     data, # a labelled table
-    text_col:str=None, # its column of texts
-    label_col:str=None, # its column of labels
+    text_col:str=None, # its column of texts, by name or position
+    label_col:str=None, # its column of labels, likewise
     journal=None, # file that keeps the decisions of the cleaning desk
+    **options, # how the table is read: some of `table_options`
 ): # the panel
     "The panel `name` for what `model` says about the table `data`; raises a CLIError if they do not fit"
     learn = open_model(model)
-    df = open_table(data)
-    texts = get_texts(df, text_col)
-    labels = get_labels(df, label_col)
+    rows = take_classes(data, SimpleNamespace(text_col=text_col, label_col=label_col, **{**table_options, **options}))
     names = dict(zip(class_names_of(learn), learn.data.classes))
-    check_labels(labels, list(names), data)
-    df = pd.DataFrame(dict(text=texts, label=[names[o] for o in labels]))
+    check_labels(rows.labels, list(names), data)
+    df = pd.DataFrame(dict(text=rows.texts, label=[names[o] for o in rows.labels]), dtype=object)
     asked = TextList.from_df(df, cols='text')
     learn.data.valid_dl = learn.data.add_test(asked, list(df.label)).test_dl
     interp = learn.interpret()
@@ -134,11 +150,13 @@ def _text_source(args, model):
 def _table_source(args, model):
     "The code of a page that shows a table"
     if not args.data: raise CLIError(f'the panel {args.panel} shows a labelled table; name it with --data FILE')
-    df = open_table(args.data)
+    if args.data=='-': raise CLIError('the page reads its table itself: --data wants a file, not standard input')
+    given = {k: getattr(args, k, v) for k,v in table_options.items()}
+    take_rows(args.data, SimpleNamespace(text_col=args.text_col, label_col=args.label_col, **given), labels=True)
     data = str(Path(args.data).resolve())
-    cols = [pick_text_col(df, args.text_col), pick_label_col(df, args.label_col)]
-    what = ', '.join(repr(o) for o in (args.panel, model, data, *cols))
-    return f'from textnb.command import table_panel\ntable_panel({what}, journal={data+".journal"!r})'
+    what = ', '.join(repr(o) for o in (args.panel, model, data, args.text_col, args.label_col))
+    more = ''.join(f', {k}={v!r}' for k,v in given.items() if v!=table_options[k])
+    return f'from textnb.command import table_panel\ntable_panel({what}, journal={data+".journal"!r}{more})'
 
 # %% ../../nbs/08_command/08_panel_page.ipynb #e83ea8dd
 _wants = {**dict.fromkeys(('writing','beams'), 'lm'), **dict.fromkeys(('methods','edits',*table_panels), 'classifier')}
@@ -164,8 +182,11 @@ def _check_panel(args):
         raise CLIError(f'{args.model} {held}; `textnb train` writes one')
     task = info['task']
     want = _wants.get(args.panel, task)
-    if want==task: return
-    raise CLIError(f'the panel {args.panel} wants a model of the kind {want!r}, and {args.model} holds a {task!r}')
+    held = f'{args.model} holds a {task!r}'
+    if want!=task: raise CLIError(f'the panel {args.panel} wants a model of the kind {want!r}, and {held}')
+    labels = info.get('labels', 'category')
+    if args.panel in table_panels and labels!='category':
+        raise CLIError(f'the panel {args.panel} is for one class a text, and the labels of {args.model} are {labels!r}')
 
 # %% ../../nbs/08_command/08_panel_page.ipynb #70f982b8
 def cmd_panel(

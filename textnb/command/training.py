@@ -19,6 +19,7 @@ import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 
 from ..base import listed, load_archive, set_seed
+from ..base import Entries, reading
 from ..learn import language_model_learner, text_classifier_learner
 from ..models import AWD_LSTM, awd_lstm_clas_config, awd_lstm_lm_config
 from ..models import awd_lstm_small_clas_config, awd_lstm_small_lm_config
@@ -248,10 +249,13 @@ def read_encoder(
     if meta.get('kind')!='encoder':
         cure = '`textnb train-lm` writes one as encoder.tnb'
         raise CLIError(f"{path} holds a {meta.get('kind')}, not an encoder; {cure}")
-    config = meta['spec']['args'].get('config') or {}
-    state = meta.get('tokenizer')
-    vocab = Vocab(meta['vocab'], None if state is None else Tokenizer.from_state(state))
-    return vocab, {k:config[k] for k in ('emb_sz','n_hid','n_layers') if k in config}
+    with reading(path, 'meta.json'):
+        e = Entries(meta)
+        args = e.inner('spec').inner('args')
+        config = args.inner('config') if args.values.get('config') else Entries({})
+        sizes = {k:config.whole(k, 1, 2**16) for k in ('emb_sz','n_hid','n_layers') if k in config.values}
+        tokenizer = Tokenizer.from_state(e.inner('tokenizer')) if meta.get('tokenizer') else None
+        return Vocab(e.texts('vocab'), tokenizer), sizes
 
 # %% ../../nbs/08_command/05_training.ipynb #9b7efd8d
 def parts_of_rows(

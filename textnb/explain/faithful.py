@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np, torch
 from fastcore.basics import patch
 
-from ..base import check_texts, esc, html_table
+from ..base import check_texts, esc, html_table, new_figure
 from .attribution import *
 from .question import *
 from .record import *
@@ -289,16 +289,14 @@ def plot(self:Faithfulness,
 ): # the figure
     "Draw the curves of deletion and insertion, with those of the random rankings"
     if not len(self.fractions): raise ValueError('there are no curves to draw: they were left out (points=0)')
-    from matplotlib import pyplot as plt
     options = dict(figsize=(8,3), sharey=True, facecolor='white') | kwargs
-    fig,axes = plt.subplots(1, 2, **options)
+    fig,axes = new_figure(2, **options)
     for ax,(name,y) in zip(axes, self.curves.items()):
         _draw_curves(ax, self.fractions, y, self.method)
         ax.set_title(f'{name}: area {self.scores[name].value:.2f} (random {self.scores[name].random:.2f})')
     axes[0].set_ylabel(f'probability of {self.target}')
     fig.legend(*axes[0].get_legend_handles_labels(), loc='lower center', ncols=2, frameon=False, fontsize=9)
     fig.tight_layout(rect=(0,.07,1,1))
-    plt.close(fig)
     return fig
 
 # %% ../../nbs/06_explain/11_faithful.ipynb #dcd71ba4

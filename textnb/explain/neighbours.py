@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 
-from ..base import defaults, progress
-from ..text import UNK, need_labels
+from ..base import defaults, progress, sweep, temporary_name
+from ..text import need_labels, UNK
 from ..models import masked_concat_pool
 from ..learn import eval_mode
 
@@ -186,7 +186,9 @@ class VectorFile:
         self.done = 0 # so many of `order` have been read
         self.vectors = None # (n, d), in the file
         self.tokens = 2048 # of a batch that may take so many seconds; grows and shrinks with what the last one took
-        self.folder = tempfile.mkdtemp(prefix='textnb-vectors-')
+        sweep(tempfile.gettempdir()) # what killed processes left
+        self.folder = temporary_name(f'{tempfile.gettempdir()}/textnb-vectors')
+        self.folder.mkdir(0o700)
         weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
 
     @property

@@ -66,6 +66,12 @@ _stands = dict(delete='the text without each piece', zero='the zero vector', pad
 _in_words = dict(margin='margin over the best other class', logit='logit', log_prob='log-probability',
     prob='probability', contrast='contrast')
 
+def _word_for(a):
+    "What the explained number of the record `a` is; where classes do not compete, there is no margin"
+    scores = a.details.get('scores', 'classes')
+    if scores=='numbers' and a.target_kind!='contrast': return 'the number itself'
+    return 'logit' if scores=='labels' and a.target_kind=='margin' else _in_words[a.target_kind]
+
 def _compared(a):
     "What the text of the record `a` is compared to, in words; '' for nothing"
     if a.baseline is None: return ''
@@ -78,7 +84,7 @@ def caption(self:Attribution)->str: # one sentence or two
     "What the scores are scores of"
     what = f'{self.target_name} and not {self.rival_name}' if self.target_kind=='contrast' else self.target_name
     if 'note' in self.details: return f"{self.method}: {self.details['note']} (prediction {what} {self.prob:.3f})"
-    word = _in_words[self.target_kind]
+    word = _word_for(self)
     if self.is_lm: word = word.replace('class', 'word')
     res = f'{self.method} for {what} (prediction {self.prob:.3f}); explained: {word} {self.value:.3f}{_compared(self)}'
     return res if self.converged else res+' (not converged: the scores do not add up)'

@@ -14,6 +14,7 @@ from .packing import *
 from .weights import *
 from .serving import *
 from .pretrained import *
+from .recipes import *
 from .learner import *
 from .ensemble import *
 

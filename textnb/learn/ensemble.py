@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 from fastcore.basics import patch
 
-from ..base import check_texts, DatasetType, listed
+from ..base import check_texts, DatasetType, Entries, listed, number_within, reading
+from ..train import as_metric, BCEWithLogitsFlat, call_loss, CrossEntropyFlat, item_losses
+from .serving import activation_named, TextPredictor
 from ..text import need_labels
-from ..train import BCEWithLogitsFlat, CrossEntropyFlat, as_metric, item_losses
-from .serving import TextPredictor
 from .learner import RNNLearner, archive_readers, learner_from_state, load_learner
 
 # %% ../../nbs/04_learn/04_ensemble.ipynb #a6d9f989
@@ -65,6 +65,8 @@ class EnsembleLearner(TextPredictor):
         self.data = first.data
         self.path = first.path
         self.loss_func = first.loss_func
+        self.own_activation = first.activation
+        self.own_thresh = first.thresh
         if metrics is None: metrics = first.metrics
         self.metrics = metrics if isinstance(metrics, (list,tuple)) else [metrics]
         self.orders = [self._compare(learn, i) for i,learn in enumerate(self.learners)]
@@ -166,9 +168,9 @@ def _check_sets(self:EnsembleLearner, ds_type, ys):
 @patch
 def _scores(self:EnsembleLearner, p):
     "Scores whose activation gives the predictions `p`"
-    if isinstance(self.loss_func, CrossEntropyFlat): return p.clamp(min=torch.finfo(p.dtype).tiny).log()
-    if isinstance(self.loss_func, BCEWithLogitsFlat): return p.logit(1e-7)
-    return p
+    name = activation_named(self)
+    if name in ('softmax','exp'): return p.clamp(min=torch.finfo(p.dtype).tiny).log()
+    return p.logit(1e-7) if name=='sigmoid' else p
 
 @patch
 def get_preds(self:EnsembleLearner,
@@ -198,7 +200,7 @@ def validate(self:EnsembleLearner,
     need_labels(self.data.dl(ds_type))
     preds,y = self.get_preds(ds_type)
     scores = self._scores(preds)
-    res = [float(self.loss_func(scores, y))]
+    res = [float(call_loss(self.loss_func, scores, y).mean())]
     for metric in map(as_metric, self.metrics if metrics is None else metrics):
         metric.reset()
         metric.accumulate(scores, y)
@@ -216,15 +218,18 @@ def export_state(self:EnsembleLearner)->tuple: # tensors by name, and the rest a
                 'export works for learners made by text_classifier_learner')
     states = [learn.export_state() for learn in self.learners]
     tensors = {f'{i}.{k}':v for i,(own,_) in enumerate(states) for k,v in own.items()}
-    members = [dict(spec=meta['spec'], data=meta['data']) for _,meta in states]
+    members = [{k:meta[k] for k in ('spec','data','outputs')} for _,meta in states]
     return tensors,dict(kind='ensemble', weights=self.weights, members=members)
 
 # %% ../../nbs/04_learn/04_ensemble.ipynb #efde9829
 def _read_ensemble(archive, path, device=None, **learn_kwargs):
     "The ensemble in `archive`, which was read from the file `path`"
     def own(i): return {k.partition('.')[2]:v for k,v in archive.tensors.items() if k.startswith(f'{i}.')}
-    members = archive.meta['members']
-    learners = [learner_from_state(m, own(i), path, device, **learn_kwargs) for i,m in enumerate(members)]
-    return EnsembleLearner(learners, weights=archive.meta['weights'])
+    def are_weights(x): return isinstance(x, list) and all(number_within(o, 0, 1e300) for o in x)
+    with reading(path, 'meta.json'):
+        members = Entries(archive.meta).inners('members')
+        weights = Entries(archive.meta).take('weights', are_weights, 'a list of numbers')
+    learners = [learner_from_state(m.values, own(i), path, device, **learn_kwargs) for i,m in enumerate(members)]
+    with reading(path, 'meta.json'): return EnsembleLearner(learners, weights=weights)
 
 archive_readers['ensemble'] = _read_ensemble

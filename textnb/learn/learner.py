@@ -12,17 +12,20 @@ __all__ = ['archive_readers', 'RNNLearner', 'LanguageLearner', 'language_model_l
 import enum, warnings
 from pathlib import Path
 
+import torch
 from fastcore.basics import patch
 from torch import nn
 
 from .. import __version__
-from ..base import ArchiveError, listed, load_archive, save_archive
+from ..base import ArchiveError, Entries, listed, load_archive, reading, save_archive
 from ..models import arch_named, get_language_model, get_text_classifier, model_meta, named_config
 from ..text import DataBunch, untar_data
-from ..train import accuracy, CrossEntropyFlat, GradientClipping, Learner, LoadReport, RNNTrainer
+from ..train import (accuracy, activations, callback_list, CrossEntropyFlat, GradientClipping, Learner,
+    LoadReport, own_loss, RNNTrainer)
 from .weights import *
 from .serving import *
 from .pretrained import *
+from .recipes import *
 
 # %% ../../nbs/04_learn/03_learner.ipynb #bf023d8a
 class RNNLearner(TextPredictor, Learner):
@@ -35,14 +38,16 @@ class RNNLearner(TextPredictor, Learner):
         alpha:float=2., # strength of activation regularisation (AR)
         beta:float=1., # strength of temporal activation regularisation (TAR)
         metrics=None, # default: accuracy for classes and for language models
+        thresh:float=None, # several classes a text: the probability from which on one counts; by default by the loss
         **learn_kwargs, # for `Learner`
     ):
-        if metrics is None: metrics = [accuracy] if isinstance(data.loss_func, CrossEntropyFlat) else []
-        callbacks = list(learn_kwargs.pop('callbacks', None) or [])
+        if metrics is None: metrics = [accuracy] if isinstance(own_loss(data), CrossEntropyFlat) else []
+        callbacks = callback_list(learn_kwargs.pop('callbacks', None))
         callbacks.append(RNNTrainer(alpha=alpha, beta=beta))
         if clip: callbacks.append(GradientClipping(clip))
         super().__init__(data, model, metrics=metrics, callbacks=callbacks, **learn_kwargs)
         if split_func: self.split(split_func)
+        self.own_thresh = thresh
         self.spec = None
         self.load_report = None
 
@@ -140,6 +145,11 @@ def language_model_learner(
     return _pretrain(learn, meta, pretrained, pretrained_fnames)
 
 # %% ../../nbs/04_learn/03_learner.ipynb #9043cafe
+def _range_of_numbers(data, y_range):
+    "`y_range` as a list; raises a ValueError where the labels are no numbers"
+    if data.train_ds.y.kind=='float': return list(y_range)
+    raise ValueError(f'y_range={y_range} is for labels that are numbers, and these are {type(data.train_ds.y).__name__}')
+
 def text_classifier_learner(
     data, # a `DataBunch` of labelled texts
     arch, # the architecture, e.g. `AWD_LSTM`, or its name
@@ -151,6 +161,7 @@ def text_classifier_learner(
     lin_ftrs:list=None, # sizes of the hidden layers of the head; default [50]
     ps=None, # dropout of those layers: one number for all, or a list; default 0.1
     pretrained_fnames=None, # [weights, words] of your own, or one archive (implies `pretrained`)
+    y_range:tuple=None, # for labels that are numbers: the answers stay between these two
     **learn_kwargs, # for `RNNLearner`
 )->RNNLearner: # the learner, frozen if it is pretrained
     "An `RNNLearner` for `data` with a classifier on an encoder of `arch`; raises a TypeError for data of another kind"
@@ -161,12 +172,18 @@ def text_classifier_learner(
     meta = model_meta(arch)
     config = named_config(arch, config)
     args = dict(bptt=bptt, max_len=max_len, config=config, drop_mult=drop_mult, lin_ftrs=lin_ftrs, ps=ps)
+    if y_range is not None: args['y_range'] = _range_of_numbers(data, y_range)
     model = get_text_classifier(arch, len(data.vocab.itos), data.c, pad_idx=data.pad_idx, **args)
     learn = RNNLearner(data, model, split_func=meta['split_clas'], **_regularised(meta, learn_kwargs))
     learn.spec = dict(arch=arch.__name__, task='classifier', args=_recipe(args))
     return _pretrain(learn, meta, pretrained, pretrained_fnames)
 
 # %% ../../nbs/04_learn/03_learner.ipynb #579d4f64
+def _tokenizer_state(tokenizer):
+    "What makes the same tokenizer elsewhere; None if it has rules of its user's that are not registered"
+    try: return tokenizer.state()
+    except ValueError: return None
+
 @patch
 def save_encoder(self:RNNLearner,
     name:str, # file name; `.tnb` is added
@@ -176,7 +193,7 @@ def save_encoder(self:RNNLearner,
     if path.suffix!='.tnb': path = path.with_name(path.name+'.tnb')
     path.parent.mkdir(parents=True, exist_ok=True)
     meta = dict(kind='encoder', textnb=__version__, vocab=list(self.data.vocab.itos), spec=self.spec,
-        backwards=bool(self.data.backwards))
+        backwards=bool(self.data.backwards), tokenizer=_tokenizer_state(self.data.tokenizer))
     save_archive(path, tensors=encoder_of(self.model).state_dict(), meta=meta)
     return path
 
@@ -217,7 +234,7 @@ def load_encoder(self:RNNLearner,
     itos = list(self.data.vocab.itos)
     report = LoadReport(saved.source)
     if remap and saved.words not in (None,itos): saved = saved.moved_to(itos, report)
-    else: saved.check_words(itos)
+    else: saved.check_words(itos, self.data.tokenizer)
     if saved.backwards not in (None,bool(self.data.backwards)):
         warnings.warn(f'{saved.source} read its texts {_way(saved.backwards)}, '
             f'this learner\'s data run {_way(self.data.backwards)}')
@@ -243,18 +260,40 @@ def load_pretrained(self:RNNLearner,
     return self
 
 # %% ../../nbs/04_learn/03_learner.ipynb #74ec7851
+def _checked_outputs(outputs, learn_kwargs, source):
+    "Arguments of a learner by what the file `source` says of its outputs; raises an ArchiveError if that is nonsense"
+    name = outputs.get('activation', 'by the loss')
+    thresh = outputs.get('thresh', .5)
+    sound = name is None or name=='by the loss' or name in activations
+    if not sound or not isinstance(thresh, (int,float)) or not 0<=thresh<=1:
+        raise ArchiveError(f'{source} names an activation {name!r:.40} and a threshold {thresh!r:.40}: '
+            f'there are {", ".join(activations)}, and thresholds from 0 to 1. The file is damaged, or of a later one')
+    given = {'activation','loss_func'} & set(learn_kwargs)
+    if name is None and not given:
+        raise ValueError(f'{source} was exported with an activation of its own, which a file cannot hold: '
+            'give it, load_learner(..., activation=...)')
+    own = dict(thresh=float(thresh))
+    if not given and name!='by the loss': own['activation'] = name
+    return {k:v for k,v in own.items() if k not in learn_kwargs}
+
 def learner_from_state(
-    meta:dict, # `spec` and `data` of an exported learner
+    meta:dict, # `spec` and `data` of an exported learner, or `Entries` of them
     tensors:dict, # its weights
     source:Path, # the file they came from
     device=None, # where the model shall run
     **learn_kwargs, # for `RNNLearner`
 )->RNNLearner: # in eval mode
-    "Build the learner whose `export_state` is `tensors` and `meta`"
-    spec = meta['spec']
-    data = DataBunch.from_state(meta['data'], path=source.parent, device=device)
-    make = language_model_learner if spec['task']=='lm' else text_classifier_learner
-    learn = make(data, spec['arch'], pretrained=False, **spec['args'], **learn_kwargs)
+    "Build the learner whose `export_state` is `tensors` and `meta`; raises an ArchiveError that names file and entry"
+    device = device if device is None else torch.device(device)
+    with reading(source, 'meta.json'):
+        e = Entries(meta)
+        data = DataBunch.from_state(Entries(e.inner('data').values, 'data'), path=source.parent, device=device)
+        arch, task, args = check_recipe(Entries(e.inner('spec').values, 'spec'), tensors, len(data.vocab), data.c)
+        if data.is_lm!=(task=='lm'): raise ArchiveError(f'its recipe is for the task {task!r}, and its data are not')
+        said = e.inner('outputs').values if 'outputs' in e.values else {}
+    outputs = _checked_outputs(said, learn_kwargs, source)
+    make = language_model_learner if task=='lm' else text_classifier_learner
+    learn = make(data, arch, pretrained=False, **args, **outputs, **learn_kwargs)
     fill_module(learn.model, tensors, LoadReport(source.name))
     learn.model.eval()
     return learn
@@ -276,7 +315,7 @@ def load_learner(
     "Read a learner that `export` wrote, in any process and on any machine; raises an ArchiveError for other archives"
     p = Path(path) if Path(path).is_file() else Path(path)/file
     archive = load_archive(p)
-    kind = archive.meta.get('kind')
+    kind = str(archive.meta.get('kind'))[:40]
     if kind not in archive_readers:
         how = 'load_encoder' if kind=='encoder' else 'Learner.load'
         raise ArchiveError(f'{p} is an archive of kind {kind!r}, not a learner: load it with {how}, '

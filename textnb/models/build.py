@@ -204,13 +204,14 @@ def get_text_classifier(
     lin_ftrs:list=None, # sizes of hidden layers of the head; those of `head_config` ([50]) if None
     ps:float=None, # their dropouts: a float, or a list as long as `lin_ftrs`; that of `head_config` (0.1) if None
     pad_idx:int=1, # id of padding
+    y_range:tuple=None, # numbers that the answers stay between
 )->SequentialRNN: # reader and head
     "A classifier of documents with an encoder of `arch`"
     arch = arch_named(arch)
     config = _config(arch, 'clas', named_config(arch, config), drop_mult)
     output_p,init = config.pop('output_p', 0.),config.pop('init', None)
     n_hid = config[model_meta(arch)['hid_name']]
-    head = text_head(n_hid, n_class, output_p, lin_ftrs, ps, config.get('bidir', False))
+    head = text_head(n_hid, n_class, output_p, lin_ftrs, ps, config.get('bidir', False), y_range)
     reader = MultiBatchEncoder(bptt, max_len, arch(vocab_sz, **config), pad_idx)
     model = SequentialRNN(reader, head)
     return model if init is None else model.apply(init)

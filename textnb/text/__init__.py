@@ -7,7 +7,7 @@ Docs: https://textnb.github.io/textnb/01_text/index.html.md"""
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/01_text/index.ipynb #4e06cda1
+# %% ../../nbs/01_text/index.ipynb #53b0145f
 import inspect
 
 from .rules import *
@@ -44,6 +44,6 @@ from .datasets import *
 # %% ../../nbs/01_text/index.ipynb #4dd6c380
 # Pieces that only the notebooks of this part need, and import from their modules
 _inside = '''Encoder FixedNumbers GrowingNumbers Pieces Tracked describe document_parts encode_shares known_rules
-    known_tokenizers need_extra new_folder put_in refuse_string shares_of store_format track_rule'''.split()
+    known_tokenizers need_extra put_in refuse_string shares_of store_format track_rule'''.split()
 __all__ = [name for name, value in globals().items()
     if name[0]!='_' and name not in _inside and not inspect.ismodule(value)]

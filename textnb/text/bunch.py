@@ -8,13 +8,14 @@ Docs: https://textnb.github.io/textnb/01_text/bunch.html.md"""
 __all__ = ['DataBunch', 'load_data']
 
 # %% ../../nbs/01_text/19_bunch.ipynb #36916791
-import io, json, warnings
+import io, json, warnings, os
 from pathlib import Path
 
 import numpy as np, torch
 from fastcore.basics import patch
 
-from ..base import ArchiveError, DatasetType, load_archive, save_archive
+from ..base import ArchiveError, DatasetType, Entries, json_member, load_archive, load_npy, number_within
+from ..base import reading, save_archive
 from .rules import BOS, EOS
 from .unknown import unknown_note, unknown_share
 from .store import TokenStore
@@ -196,6 +197,9 @@ def decode_pred(self:DataBunch,
     t = torch.as_tensor(y.analyze_pred(torch.as_tensor(probs), thresh))
     return y.reconstruct(t.cpu()),t,probs
 
+@patch(as_prop=True)
+def c2i(self:DataBunch): return self.train_ds.y.c2i
+
 # %% ../../nbs/01_text/19_bunch.ipynb #0fcf09c2
 @patch
 def show_batch(self:DataBunch,
@@ -203,8 +207,10 @@ def show_batch(self:DataBunch,
     ds_type:DatasetType=DatasetType.Train, # of which set
     reverse:bool=False, # from the end of the batch?
     max_len:int|None=70, # tokens of each text; None for all
+    max_n:int|None=None, # `rows` under the name that version 2 of fastai has for it
 ):
     "Show some texts of a batch, as the model gets them"
+    rows = rows if max_n is None else max_n
     xb,yb = self.one_batch(ds_type)
     idxs = list(range(len(xb)))
     if reverse: idxs.reverse()
@@ -249,29 +255,74 @@ def export_state(self:DataBunch)->dict: # values that JSON can hold
         options={name: getattr(self, name) for name in names}, bs=self.batch_size, sep=self.train_ds.x.sep)
 
 # %% ../../nbs/01_text/19_bunch.ipynb #f43c0a93
+_options = dict(pad_idx=lambda e, name: e.whole(name, 0, 2**31), backwards=Entries.flag, pad_first=Entries.flag,
+    val_bs=lambda e, name: e.whole(name, 1, 2**20, None), bptt=lambda e, name: e.whole(name, 1, 2**20),
+    seed=lambda e, name: e.whole(name, -2**63, 2**64, None))
+
+def _options_in(e):
+    "The settings of loaders in the entries `e` of a state"
+    inner = e.inner('options').only(_options)
+    return {name: take(inner, name) for name,take in _options.items() if name in inner.values}
+
+def _processor_from(e):
+    "The processor that the entries `e` of a state describe; raises an ArchiveError if it cannot be read"
+    if e.values.get('format')!=1:
+        raise ArchiveError(f'data of format {e.values.get("format")!r} cannot be read here (expected 1): '
+            'use the textnb that wrote them')
+    inner = e.inner('processor')
+    res = TextProcessor.from_state(Entries({**inner.values, 'itos':e.texts('vocab')}, inner.key))
+    e.inner('options').whole('pad_idx', 0, max(len(res.vocab)-1, 1))
+    return res
+
+# %% ../../nbs/01_text/19_bunch.ipynb #0dfa185f
+def _are_classes(x):
+    "Is `x` a list of what can be a class?"
+    return isinstance(x, list) and all(isinstance(o, (str,bool)) or number_within(o, -1e300, 1e300) for o in x)
+
+def _dataset_from(e, processor, path, store=None, labels=None, raw=()):
+    "A dataset with the settings in the entries `e`, empty or not"
+    cls = LMTextList if e.flag('is_lm') else TextList
+    store = as_store([]) if store is None else store
+    x = cls(raw, pad_idx=_options_in(e)['pad_idx'], sep=e.text('sep'), path=path, processor=processor, store=store)
+    classes = e.take('classes', _are_classes, 'a list of texts or numbers', None)
+    return LabelList(x, LabelItems.from_state(e.inner('labels'), classes, labels))
+
 @patch(cls_method=True)
 def from_state(cls:DataBunch,
-    d:dict, # what `export_state` gave
+    d:dict, # what `export_state` gave, or `Entries` of it
     path='.', # folder for models and exports
     device=None, # where batches go, `default_device()` if None
 )->DataBunch: # of the right kind, with empty sets
-    "The bunch that `d` describes, without texts; raises a ValueError if `d` is of another format"
-    ds = _dataset_from(d, _processor_from(d), path)
-    return bunch_classes[d['is_lm']].create(ds, ds[[]], path=path, bs=d['bs'], device=device, **d['options'])
+    "The bunch that `d` describes, without texts; raises an ArchiveError that names the entry if it makes no sense"
+    e = Entries(d, 'data')
+    ds = _dataset_from(e, _processor_from(e), path)
+    kind = bunch_classes[e.flag('is_lm')]
+    return kind.create(ds, ds[[]], path=path, bs=e.whole('bs', 1, 2**20), device=device, **_options_in(e))
 
-def _processor_from(d):
-    "The processor that a state describes"
-    if d.get('format')!=1:
-        raise ValueError(f'data of format {d.get("format")!r} cannot be read here (expected 1): '
-            'use the textnb that wrote them')
-    return TextProcessor.from_state({**d['processor'], 'itos':d['vocab']})
+# %% ../../nbs/01_text/19_bunch.ipynb #c2a74e47
+@patch
+def export(self:DataBunch,
+    file='export_data.tnb', # in `path`
+)->Path: # the file written
+    "Write settings, tokenizer, vocabulary and classes into one archive, without the texts"
+    save_archive(self.path/file, meta=dict(what='empty data', state=self.export_state()))
+    return self.path/file
 
-def _dataset_from(d, processor, path, store=None, labels=None, raw=()):
-    "A dataset with the settings in `d`, empty or not"
-    cls = LMTextList if d['is_lm'] else TextList
-    store = as_store([]) if store is None else store
-    x = cls(raw, pad_idx=d['options']['pad_idx'], sep=d['sep'], path=path, processor=processor, store=store)
-    return LabelList(x, LabelItems.from_state(d['labels'], d['classes'], labels))
+@patch(cls_method=True)
+def load_empty(cls:DataBunch,
+    path, # folder
+    fname=None, # archive in it; `export_data.tnb` by default, or else `export.pkl`, fastai's name for it
+    device=None, # where batches go, `default_device()` if None
+)->DataBunch: # of the kind that was exported, with empty sets
+    "Read what `export` wrote; raises an ArchiveError for another file"
+    path = Path(path)
+    tries = [path/o for o in ([fname] if fname else ['export_data.tnb','export.pkl'])]
+    file = next((o for o in tries if o.exists()), tries[0])
+    meta = load_archive(file).meta
+    if meta.get('what')!='empty data':
+        raise ArchiveError(f'{file} is a textnb archive, but not of a bunch that `export` wrote: '
+            'use `load_data` for what `save` wrote, and `load_learner` for a learner')
+    return DataBunch.from_state(meta['state'], path, device)
 
 # %% ../../nbs/01_text/19_bunch.ipynb #837cf244
 def _npy(a):
@@ -330,7 +381,104 @@ def save(self:DataBunch,
     if self._loss is not None: warnings.warn('the loss that was set as data.loss_func is not saved: set it again')
     save_archive(self.path/file, meta=dict(what='data', state=self.export_state(), sets=sets, drawn=drawn), files=files)
 
+# %% ../../nbs/01_text/19_bunch.ipynb #78749791
+def _whole_array(files, name, kind):
+    "The one-dimensional array of whole numbers `kind` of the set `name`"
+    key = f'{name}/{kind}.npy'
+    if key not in files: raise ArchiveError(f'there is no files/{key}')
+    res = load_npy(files[key], f'files/{key}')
+    if res.ndim!=1 or res.dtype.kind not in 'iu': raise ArchiveError(f'files/{key} has to be one row of whole numbers')
+    return res
+
+def _store_in(files, name, n_words):
+    "The store of the set `name` in the files of an archive"
+    ids = _whole_array(files, name, 'ids')
+    wrong = ids[(ids<0)|(ids>=n_words)]
+    if len(wrong):
+        raise ArchiveError(f'files/{name}/ids.npy has the token {wrong[0]}, and there are {n_words} in the vocabulary')
+    return TokenStore(ids, _whole_array(files, name, 'offsets'))
+
+# %% ../../nbs/01_text/19_bunch.ipynb #a212e231
+def _check_labels(y, name, n):
+    "Raise an ArchiveError unless the labels of `y` are those of `n` texts, by number"
+    labels = y.labels
+    shape = y.labels.shape
+    if len(shape)<1 or len(shape)>2 or shape[0]!=n or labels.dtype.kind not in 'biuf':
+        raise ArchiveError(f'files/{name}/labels.npy has labels of shape {shape} for {n} texts')
+    width = 1 if len(shape)==1 else shape[1]
+    if y.kind in ('multi','float') and width!=y.c:
+        raise ArchiveError(f'files/{name}/labels.npy has {width} numbers for each text, where {y.c} are needed')
+    if y.kind!='category': return
+    if len(shape)>1 or labels.dtype.kind not in 'iu' or ((labels<0)|(labels>=y.c)).any():
+        raise ArchiveError(f'files/{name}/labels.npy has a label that is not the number of one of {y.c} classes')
+
+# %% ../../nbs/01_text/19_bunch.ipynb #a122cd3b
+def _is_original(o):
+    "Can `o` be what `_raw_to_json` made?"
+    if isinstance(o, dict): return list(o)==['path'] and isinstance(o['path'], str) and '\0' not in o['path']
+    return isinstance(o, str) or (isinstance(o, list) and all(isinstance(v, str) for v in o))
+
+def _outside(raw, folder):
+    "The first path among `raw` that does not lead into `folder`, or None"
+    root = Path(folder).resolve()
+    known = {}
+    for o in raw:
+        if not isinstance(o, Path): continue
+        if os.path.islink(o) or o.name=='..': return o
+        if o.parent not in known: known[o.parent] = o.parent.resolve().is_relative_to(root)
+        if not known[o.parent]: return o
+
+# %% ../../nbs/01_text/19_bunch.ipynb #7fbca142
+def _originals_in(files, name, n, path, file):
+    "The originals of the set `name`, for `n` texts; none if they are files outside the folder `path`"
+    key = f'{name}/raw.json'
+    values = json_member(files.get(key, b'null'), file, f'files/{key}')
+    if not isinstance(values, list) or len(values) not in (0, n) or not all(map(_is_original, values)):
+        raise ArchiveError(f'files/{key} has to be a list of {n} texts, paths, or lists of columns')
+    raw = [_raw_from_json(o) for o in values]
+    other = _outside(raw, path)
+    if other is None: return raw
+    warnings.warn(f'{file} says that its texts are files outside {path}, such as {other}: they are not read, '
+        'and texts are shown by their tokens. Give the folder in which they are as `path`')
+    return ()
+
+def _read_set(archive, name, e, processor, path, file):
+    "The data set `name` in an archive that was read from `file`"
+    store = _store_in(archive.files, name, len(processor.vocab))
+    raw = _originals_in(archive.files, name, len(store), path, file)
+    labels = load_npy(archive.files.get(f'{name}/labels.npy', b''), f'files/{name}/labels.npy')
+    res = _dataset_from(e, processor, path, store, labels, raw)
+    if archive.meta['sets'][name].get('y') is not None: res.y = res.y.empty(len(res)) # it had no labels
+    _check_labels(res.y, name, len(store))
+    return res
+
 # %% ../../nbs/01_text/19_bunch.ipynb #9e9f7525
+def _sets_in(archive, path, file):
+    "The data sets in an archive that was read from `file`, and the entries of its state"
+    with reading(file, 'meta.json'):
+        meta = Entries(archive.meta)
+        e = Entries(meta.inner('state').values, 'data')
+        processor = _processor_from(e)
+        names = [*meta.inner('sets').only(['train','valid','test']).values]
+        for name in names: meta.inner('sets').inner(name)
+        if not {'train','valid'}<=set(names): raise ArchiveError('there have to be the sets train and valid')
+        _dataset_from(e, processor, path) # an empty one, to look at the rest
+    return {name: _read_set(archive, name, e, processor, path, file) for name in names}, e
+
+def _drawn(e, given):
+    "How training texts are drawn, from the archive; a sampler that is not in it has to be `given`"
+    sampler = e.take('sampler', lambda x: x is False or _few_wholes(x), 'false or positions', None)
+    if sampler is False and 'sampler' not in given:
+        warnings.warn('these data were saved with a sampler of its own that no file can hold: '
+            'give it again, as in load_data(path, sampler=…)')
+    weights = e.take('weights', lambda x: isinstance(x, (str,dict)), 'a name or weights', None)
+    res = dict(weights=_weights_from_json(weights), sampler=sampler or None)
+    return {name: value for name,value in res.items() if value is not None}
+
+def _few_wholes(x):
+    "Is `x` a list of whole numbers?"
+    return isinstance(x, list) and all(type(o) is int and o>=0 for o in x)
+
 def load_data(
     path, # folder
     file='data_save.tnb', # archive in it
@@ -339,33 +487,16 @@ def load_data(
     device=None, # where batches go, `default_device()` if None
     **kwargs, # for `create`: `seed`, `bptt`, `backwards`, …; as saved where they are not given
 )->DataBunch: # of the kind that was saved
-    "Read what `DataBunch.save` wrote; raises an ArchiveError if it is no archive of data"
-    archive = load_archive(Path(path)/file)
+    "Read what `DataBunch.save` wrote; raises an ArchiveError that names file and entry if it makes no sense"
+    file = Path(path)/file
+    archive = load_archive(file)
     if archive.meta.get('what')!='data':
-        raise ArchiveError(f'{Path(path)/file} is a textnb archive, but not one of data: '
-            'use `load_learner` for a learner')
-    d = archive.meta['state']
-    processor = _processor_from(d)
-    sets = {name: _read_set(archive.files, name, d, processor, path) for name in archive.meta['sets']}
-    for name,ds in sets.items():
-        if archive.meta['sets'][name]['y'] is not None: ds.y = ds.y.empty(len(ds)) # it had no labels
-    options = d['options'] | _drawn(archive.meta.get('drawn', {}), kwargs) | kwargs # `drawn` is not in older files
-    if val_bs is not None: options['val_bs'] = val_bs
-    bs = d['bs'] if bs is None else bs
-    cls = bunch_classes[d['is_lm']]
+        raise ArchiveError(f'{file} is a textnb archive, but not one of data: use `load_learner` for a learner')
+    with reading(file):
+        sets, e = _sets_in(archive, path, file)
+        drawn = _drawn(Entries(archive.meta.get('drawn', {}), 'drawn'), kwargs) # `drawn` is not in older files
+        options = {**_options_in(e), **drawn, **kwargs}
+        if val_bs is not None: options['val_bs'] = val_bs
+        bs = e.whole('bs', 1, 2**20) if bs is None else bs
+    cls = bunch_classes[e.flag('is_lm')]
     return cls.create(sets['train'], sets['valid'], sets.get('test'), path=path, bs=bs, device=device, **options)
-
-def _drawn(d, given):
-    "How training texts are drawn, from the archive; a sampler that is not in it has to be `given`"
-    if d.get('sampler') is False and 'sampler' not in given:
-        warnings.warn('these data were saved with a sampler of its own that no file can hold: '
-            'give it again, as in load_data(path, sampler=…)')
-    res = dict(weights=_weights_from_json(d.get('weights')), sampler=d.get('sampler') or None)
-    return {name: value for name,value in res.items() if value is not None}
-
-def _read_set(files, name, d, processor, path):
-    "The data set `name` in the files of an archive"
-    def array(kind): return np.load(io.BytesIO(files[f'{name}/{kind}.npy']), allow_pickle=False)
-    raw = [_raw_from_json(o) for o in json.loads(files[f'{name}/raw.json'])]
-    store = TokenStore(array('ids'), array('offsets'))
-    return _dataset_from(d, processor, path, store, array('labels'), raw)

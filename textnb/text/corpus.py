@@ -8,7 +8,7 @@ Docs: https://textnb.github.io/textnb/01_text/corpus.html.md"""
 __all__ = ['describe', 'build_store', 'encode_texts']
 
 # %% ../../nbs/01_text/08_corpus.ipynb #46822e6d
-import hashlib,inspect,json,re,sys,tempfile,types,warnings
+import hashlib,inspect,json,re,shutil,sys,tempfile,types,warnings
 from collections import deque
 from contextlib import closing
 from functools import partial,singledispatch
@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..base import check_texts, progress
+from ..base import check_texts, locked, progress
 from .pipeline import Tokenizer
 from .vocab import Vocab
-from .store import TokenStore, new_folder, store_format
+from .store import TokenStore, store_format
 from .workers import DocumentError, Encoder, FixedNumbers, GrowingNumbers, encode_shares, shares_of
 
 # %% ../../nbs/01_text/08_corpus.ipynb #6752d09e
@@ -105,11 +105,11 @@ def _build(texts, tokenizer, vocab, max_vocab, min_freq, marks, **how):
     "The store of `texts` and its vocabulary, built anew"
     if vocab is not None:
         got = _gather(texts, Encoder(tokenizer, FixedNumbers(vocab.stoi, vocab.unk), marks), **how)
-        return TokenStore(got.ids.array(_number_type(vocab)), got.offsets()), vocab
+        return TokenStore(got.ids.array(_number_type(vocab)), got.offsets(), vocab), vocab
     got = _gather(texts, Encoder(tokenizer, GrowingNumbers(), marks), **how)
     vocab = Vocab.create(dict(zip(got.stoi, got.counts.tolist())), max_vocab, min_freq)
     final = np.array(vocab.numericalize(got.stoi), _number_type(vocab))
-    return TokenStore(got.ids.array(final.dtype, final), got.offsets()), vocab
+    return TokenStore(got.ids.array(final.dtype, final), got.offsets(), vocab), vocab
 
 # %% ../../nbs/01_text/08_corpus.ipynb #a7227c6d
 def _text_digest(
@@ -218,18 +218,43 @@ class _Spool:
 
 # %% ../../nbs/01_text/08_corpus.ipynb #93ab5a9d
 def _from_cache(
-    folder:Path, # where the store would be
+    file:Path, # where the store would be
+    key:str, # digest of what it was made of
+    quiet:bool, # say nothing about damage?
 ): # (store, vocabulary), or None
-    "What is in `folder`, None if nothing is there or it is damaged"
-    if not folder.exists(): return None
-    try: return TokenStore.open(folder), Vocab.load(folder/'vocab.json')
-    except (ValueError, OSError) as e: warnings.warn(f'{e} (this is done now)', stacklevel=3)
+    "What is in `file`, None if nothing is there or it is damaged"
+    try:
+        if file.is_dir(): raise ValueError(f'{file} is a folder, where a store should be: build it again')
+        store = TokenStore.open(file, check=True, key=key)
+        if store.vocab is None: raise ValueError(f'The store in {file} has no vocabulary: build it again')
+        return store, store.vocab
+    except FileNotFoundError: return None
+    except (ValueError, OSError) as e:
+        if not quiet: warnings.warn(f'{e} (this is done now)', stacklevel=4)
 
-def _to_cache(folder, store, vocab):
-    "Write both into `folder`, whole or not at all"
-    with new_folder(folder) as d:
-        store.write(d)
-        vocab.save(d/'vocab.json')
+def _to_cache(file, key, store):
+    "Write `store` to `file`, whole or not at all"
+    if file.is_dir(): shutil.rmtree(file)
+    store.save(file, key)
+
+# %% ../../nbs/01_text/08_corpus.ipynb #452ceee4
+def _cached(
+    cache, # folder of stores
+    key:str, # digest of what the store is made of
+    build, # makes (store, vocabulary)
+)->tuple: # store and vocabulary
+    "The store for `key` in `cache`, built if it is not there; raises a NotADirectoryError if `cache` is a file"
+    cache = Path(cache)
+    if cache.exists() and not cache.is_dir(): raise NotADirectoryError(f'cache={str(cache)!r} is a file: give a folder')
+    file = cache/f'{key}.store'
+    found = _from_cache(file, key, True)
+    if found is not None: return found
+    with locked(file):
+        found = _from_cache(file, key, False)
+        if found is not None: return found
+        _to_cache(file, key, build()[0])
+        store = TokenStore.open(file, check=False)
+    return store, store.vocab
 
 # %% ../../nbs/01_text/08_corpus.ipynb #1c3c4779
 def build_store(
@@ -257,11 +282,8 @@ def build_store(
     how = dict(n_workers=n_workers, chunksize=chunksize, pbar=pbar, start_method=start_method)
     if cache is None: return _build(texts, **what, **how)
     if iter(texts) is texts: texts = _Spool(texts)
-    folder = Path(cache)/_text_digest(texts, repr([_environment(), describe({**what, 'vocab':vocab and vocab.itos})]))
-    found = _from_cache(folder)
-    if found is not None: return found
-    _to_cache(folder, *_build(texts, **what, **how))
-    return TokenStore.open(folder), Vocab.load(folder/'vocab.json')
+    key = _text_digest(texts, repr([_environment(), describe({**what, 'vocab':vocab and vocab.itos})]))
+    return _cached(cache, key, lambda: _build(texts, **what, **how))
 
 # %% ../../nbs/01_text/08_corpus.ipynb #c3fbe17b
 def encode_texts(

@@ -30,14 +30,22 @@ def text_key(
     except TypeError: return repr(o)
     return o
 
+# %% ../../nbs/01_text/12a_draws.ipynb #8894c2b1
+def _beginning(o):
+    "The key of the first words of `o`"
+    return hash(text_key(' '.join(o.split(None, 8)[:8]))) if isinstance(o, str) else text_key(o)
+
 def text_groups(
     items, # texts, or other items
 )->np.ndarray: # int64, a number for each item; equal texts have the same one
     "The groups of equal texts, numbered as they come"
+    begin = [_beginning(o) for o in items]
+    times = Counter(begin)
     seen = {}
-    keys = map(text_key, items)
-    keys = (hash(o) if isinstance(o, str) else o for o in keys) # 8 bytes instead of a long text
-    return np.array([seen.setdefault(o, len(seen)) for o in keys], dtype=np.int64)
+    def number(o, key):
+        rest = hash(text_key(o)) if isinstance(o, str) and times[key]>1 else None
+        return seen.setdefault((key, rest), len(seen))
+    return np.array([number(o, key) for o,key in zip(items, begin)], dtype=np.int64)
 
 # %% ../../nbs/01_text/12a_draws.ipynb #ba9cda08
 def _fill(size, order, groups, members, taken):

@@ -10,13 +10,13 @@ __all__ = ['loss_of_kind', 'Category', 'MultiCategory', 'FloatItem', 'as_name', 
            'MultiCategoryList', 'is_one_or_zero', 'as_one', 'FloatList', 'label_class']
 
 # %% ../../nbs/01_text/13_labels.ipynb #ef298560
-import copy, warnings
+import copy
 from collections import Counter
 
-import numpy as np, pandas as pd
+import numpy as np
 from fastcore.basics import patch
 
-from ..base import kind_of, listed
+from ..base import ArchiveError, Entries, kind_of, listed
 from .items import ItemBase, as_items
 
 # %% ../../nbs/01_text/13_labels.ipynb #625e769d
@@ -154,7 +154,7 @@ def need_labels(
     what:str='there is nothing to compare predictions with', # why labels are wanted, said in the error
 ):
     "Raise a ValueError if `data` are texts without labels"
-    y = getattr(getattr(data, 'dataset', data), 'y', data)
+    y = data.y if hasattr(data, 'y') else getattr(getattr(data, 'dataset', None), 'y', data)
     if getattr(y, 'kind', None)!='empty': return
     raise ValueError(f'these {len(y)} texts have no labels, so {what}: `get_preds` predicts them; '
         'to measure, give their labels, as in data.add_test(texts, label=labels)')
@@ -279,6 +279,22 @@ def analyze_pred(self:MultiCategoryList,
     "The classes that `pred` decides for"
     return (pred>=thresh).float()
 
+# %% ../../nbs/01_text/13_labels.ipynb #87efd628
+def _no_numbers(items, e):
+    "What is wrong with `items`, which are not all numbers"
+    cells = [v for o in items for v in (o if isinstance(o, (list,tuple,np.ndarray)) else [o])]
+    words = [str(o) for o in cells if not _has_number(o)]
+    if not words: return f'labels must be numbers here, in rows of one length: {e}'
+    told = listed([f'{o!r} ({n} times)' for o,n in Counter(words).most_common()], 5)
+    return (f'labels must be numbers here, but there are {told}. For classes give label_cls=CategoryList, '
+        'or columns of 0 and 1 (or no and yes) for several classes each')
+
+def _has_number(o):
+    "Can `o` be read as a number?"
+    try: float(o)
+    except (TypeError,ValueError): return False
+    return True
+
 # %% ../../nbs/01_text/13_labels.ipynb #23878e9f
 class FloatList(LabelItems):
     "A number each, or several"
@@ -303,21 +319,6 @@ class FloatList(LabelItems):
         _check_numbers(numbers, self.log)
         self.labels = np.log(numbers) if self.log else numbers
         return np.ones(len(self.raw), dtype=bool)
-
-def _no_numbers(items, e):
-    "What is wrong with `items`, which are not all numbers"
-    cells = [v for o in items for v in (o if isinstance(o, (list,tuple,np.ndarray)) else [o])]
-    words = [str(o) for o in cells if not _has_number(o)]
-    if not words: return f'labels must be numbers here, in rows of one length: {e}'
-    told = listed([f'{o!r} ({n} times)' for o,n in Counter(words).most_common()], 5)
-    return (f'labels must be numbers here, but there are {told}. For classes give label_cls=CategoryList, '
-        'or columns of 0 and 1 (or no and yes) for several classes each')
-
-def _has_number(o):
-    "Can `o` be read as a number?"
-    try: float(o)
-    except (TypeError,ValueError): return False
-    return True
 
 def _check_numbers(numbers, log):
     "Raise a ValueError for numbers that nobody can learn"
@@ -346,9 +347,11 @@ def analyze_pred(self:FloatList,
     "The number that `pred` decides for"
     return pred
 
-# %% ../../nbs/01_text/13_labels.ipynb #322c1f17
+# %% ../../nbs/01_text/13_labels.ipynb #83120390
 def _is_float(o): return isinstance(o, (float,np.floating))
-def _is_number(o): return _is_float(o) or isinstance(o, (int,np.integer)) and not isinstance(o, bool)
+def _is_number(o): return isinstance(o, (int,float,np.number)) and not isinstance(o, bool)
+
+# %% ../../nbs/01_text/13_labels.ipynb #322c1f17
 def _is_collection(o): return isinstance(o, (list,tuple,set,frozenset,np.ndarray))
 
 def label_class(
@@ -379,17 +382,31 @@ def state(self:LabelItems)->dict: # values that JSON can hold
     settings.update(label_delim=getattr(self, 'label_delim', None), one_hot=getattr(self, 'one_hot', False))
     return dict(kind=self.kind, **settings, shape=list(self.labels.shape[1:]), dtype=str(self.labels.dtype))
 
+# %% ../../nbs/01_text/13_labels.ipynb #84ba49cf
+_dtypes = ['bool','int8','int16','int32','int64','uint8','float16','float32','float64']
+
+def _shape_of(y):
+    "The shape of one label of `y`"
+    if y.kind=='multi': return [y.c]
+    return [y.width] if getattr(y, 'width', 1)>1 else []
+
 @patch(cls_method=True)
 def from_state(cls:LabelItems,
-    d:dict, # what `state` gave
+    d:dict, # what `state` gave, or `Entries` of it
     classes:list|None, # names of the classes
     labels:np.ndarray|None=None, # encoded labels; none if None
 )->LabelItems: # of the kind that `d` names
-    "The list of labels that `d` describes"
+    "The list of labels that `d` describes; raises an ArchiveError that names the entry if it makes no sense"
+    e = Entries(d, 'labels')
     kinds = {o.kind: o for o in (CategoryList, MultiCategoryList, FloatList, EmptyLabelList, LMLabelList)}
-    res = kinds[d['kind']]([])
+    res = kinds[e.text('kind', among=kinds)]([])
     res.classes = None if classes is None else list(classes) # as they were, in older files as well
-    for name in ('log','width','label_delim','one_hot'):
-        if hasattr(res, name) and name in d: setattr(res, name, d[name]) # older files have fewer
-    res.labels = np.zeros((0,*d['shape']), dtype=d['dtype']) if labels is None else labels
+    if res.kind in ('category','multi') and classes is None: raise ArchiveError('there are no classes for the labels')
+    if hasattr(res, 'log'): res.log = e.flag('log')
+    if hasattr(res, 'width'): res.width = e.whole('width', 1, 2**20)
+    if hasattr(res, 'label_delim'): res.label_delim = e.text('label_delim', None)
+    if hasattr(res, 'one_hot'): res.one_hot = e.flag('one_hot', False) # older files have none
+    shape = e.take('shape', lambda x: x in (_shape_of(res), [res.c]) or x==[], f'{_shape_of(res)}')
+    dtype = e.text('dtype', among=_dtypes)
+    res.labels = np.zeros((0,*shape), dtype=dtype) if labels is None else labels
     return res

@@ -8,12 +8,13 @@ Docs: https://textnb.github.io/textnb/01_text/pipeline.html.md"""
 __all__ = ['Tokenizer', 'Pieces', 'document_parts', 'join_texts']
 
 # %% ../../nbs/01_text/03_pipeline.ipynb #83d2c2f5
+import re
 from itertools import chain
 
 import numpy as np
 from fastcore.basics import patch
 
-from ..base import check_texts, defaults
+from ..base import check_texts, defaults, Entries
 from .rules import BOS, EOS, FLD, clean_text, known_rules, refuse_string
 from .tokenizers import BaseTokenizer, WordTokenizer, known_tokenizers
 
@@ -204,19 +205,26 @@ def state(self:Tokenizer)->dict: # values that JSON can hold
         pre_rules=[_name_of(f, known_rules, 'rule') for f in self.pre_rules],
         post_rules=[_name_of(f, known_rules, 'rule') for f in self.post_rules])
 
+def _language(e):
+    "The language in the entries `e`"
+    return e.take('lang', lambda x: isinstance(x, str) and re.fullmatch(r'[\w-]{1,40}', x), 'the name of a language')
+
 @patch(cls_method=True)
 def from_state(cls:Tokenizer,
-    d:dict, # what `state` returned
+    d:dict, # what `state` returned, or `Entries` of it
 )->Tokenizer: # the same tokenizer
-    "The tokenizer that `d` describes; raises a ValueError if a part of it is not known here"
-    if d.get('format')!=_state_format:
-        raise ValueError(f"A tokenizer of format {d.get('format')} cannot be read, only {_state_format}: "
+    "The tokenizer that `d` describes; raises a ValueError if a part of it makes no sense, or is not known here"
+    e = Entries(d, 'tokenizer')
+    if e.values.get('format')!=_state_format:
+        raise ValueError(f"A tokenizer of format {e.values.get('format')} cannot be read, only {_state_format}: "
             "use the version of textnb that wrote it")
-    tok = _by_name(d['tok_func'], known_tokenizers, 'tokenizer')
-    if d['tok_state'] is not None: tok = tok.from_state(d['tok_state'])
-    pre_rules = [_by_name(o, known_rules, 'rule') for o in d['pre_rules']]
-    post_rules = [_by_name(o, known_rules, 'rule') for o in d['post_rules']]
-    return cls(tok, d['lang'], pre_rules, post_rules, d['special_cases'])
+    tok = _by_name(e.text('tok_func'), known_tokenizers, 'tokenizer')
+    if e.values.get('tok_state') is not None:
+        if not hasattr(tok, 'from_state'): raise ValueError(f'{tok.__name__} has no state that could be read')
+        tok = tok.from_state(e.inner('tok_state').values)
+    pre_rules = [_by_name(o, known_rules, 'rule') for o in e.texts('pre_rules')]
+    post_rules = [_by_name(o, known_rules, 'rule') for o in e.texts('post_rules')]
+    return cls(tok, _language(e), pre_rules, post_rules, e.texts('special_cases'))
 
 # %% ../../nbs/01_text/03_pipeline.ipynb #6236ca23
 @patch

@@ -8,13 +8,14 @@ Docs: https://textnb.github.io/textnb/01_text/processor.html.md"""
 __all__ = ['read_text', 'TextProcessor', 'OpenFileProcessor', 'TokenizeProcessor', 'NumericalizeProcessor', 'SPProcessor']
 
 # %% ../../nbs/01_text/11_processor.ipynb #b85de915
-import copy, os
+import copy, os, codecs, errno
 from functools import partial
 
 import numpy as np, pandas as pd
 from fastcore.basics import patch
 
 from .decoding import open_text
+from ..base import Entries
 from .store import TokenStore
 from .corpus import build_store, encode_texts
 from .tokenizers import BaseTokenizer
@@ -169,14 +170,26 @@ def state(self:TextProcessor)->dict: # values that JSON can hold
     sizes = dict(max_vocab=self.max_vocab, min_freq=self.min_freq)
     return dict(tokenizer=self.tokenizer.state(), itos=itos, enc=self.enc, **sizes, **self.marks)
 
+# %% ../../nbs/01_text/11_processor.ipynb #0299795d
+def _is_encoding(x):
+    "Is `x` the name of an encoding of texts?"
+    try: return isinstance(x, str) and codecs.lookup(x)._is_text_encoding
+    except (LookupError, ValueError): return False
+
+def _size(e, name): return e.whole(name, 0, 2**63)
+
+_settings = dict(max_vocab=_size, min_freq=_size, mark_fields=Entries.flag, include_bos=Entries.flag,
+    include_eos=Entries.flag, enc=lambda e, name: e.take(name, _is_encoding, 'the name of an encoding of texts'))
+
 @patch(cls_method=True)
 def from_state(cls:TextProcessor,
-    d:dict, # what `state` gave
+    d:dict, # what `state` gave, or `Entries` of it
 )->TextProcessor: # the same processor
-    "The processor that `d` describes"
-    settings = dict(d)
-    tokenizer = Tokenizer.from_state(settings.pop('tokenizer'))
-    itos = settings.pop('itos')
+    "The processor that `d` describes; raises a ValueError that names the entry if it makes no sense"
+    e = Entries(d, 'processor').only(['tokenizer','itos',*_settings])
+    settings = {name: take(e, name) for name,take in _settings.items() if name in e.values}
+    tokenizer = Tokenizer.from_state(e.inner('tokenizer'))
+    itos = e.texts('itos', None)
     return cls(tokenizer, None if itos is None else Vocab(itos, tokenizer), **settings)
 
 # %% ../../nbs/01_text/11_processor.ipynb #12a36475

@@ -125,6 +125,20 @@ def split_subsets(self:ItemList,
     train,_,valid = draw_parts(groups, [n_train, n-n_train-int(valid_size*n)], seeded_rng(seed))
     return self.split_by_idxs(train, valid)
 
+# %% ../../nbs/01_text/15_splits.ipynb #0f0c70cf
+@patch
+def no_split(self:ItemList)->ItemLists: # `valid` is empty
+    "The older name of `split_none`"
+    return self.split_none()
+
+@patch
+def random_split_by_pct(self:ItemList,
+    valid_pct:float=0.2, # share for validation
+    seed:int|None=None, # None follows NumPy's global generator
+)->ItemLists: # both
+    "The older name of `split_by_rand_pct`"
+    return self.split_by_rand_pct(valid_pct, seed)
+
 # %% ../../nbs/01_text/15_splits.ipynb #fe5fcae3
 @patch
 def split_by_valid_func(self:ItemList,

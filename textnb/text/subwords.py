@@ -14,13 +14,23 @@ from pathlib import Path
 
 from fastcore.basics import patch
 
-from ..base import atomic_write, check_texts, defaults
+from ..base import ArchiveError, atomic_write, check_texts, defaults, Entries
 from .rules import UNK, refuse_string
 from .tokenizers import BaseTokenizer, need_extra, register_tokenizer
 from .pipeline import Tokenizer
 
 # %% ../../nbs/01_text/04_subwords.ipynb #6de89d27
 _backends = ('sentencepiece', 'tokenizers')
+
+def _read_model(model, backend):
+    "The model in the bytes `model`, as the library `backend` reads it; raises an ArchiveError if that cannot"
+    lib = need_extra(backend, 'subword')
+    try:
+        if backend=='tokenizers': return lib.Tokenizer.from_str(model.decode())
+        return lib.SentencePieceProcessor(model_proto=model)
+    except Exception as e:
+        told = f'{backend} cannot read the model of the sub-words, {len(model):,} bytes ({e})'
+        raise ArchiveError(f'{told}: it is damaged, or was made by another library') from e
 
 @register_tokenizer
 class SubwordTokenizer(BaseTokenizer):
@@ -39,10 +49,7 @@ class SubwordTokenizer(BaseTokenizer):
     @property
     def m(self):
         "The model, read once"
-        if self._m is None:
-            lib = need_extra(self.backend, 'subword')
-            if self.backend=='sentencepiece': self._m = lib.SentencePieceProcessor(model_proto=self.model)
-            else: self._m = lib.Tokenizer.from_str(self.model.decode())
+        if self._m is None: self._m = _read_model(self.model, self.backend)
         return self._m
     def identity(self)->dict: # plain values
         "What decides about the parts"
@@ -73,10 +80,16 @@ def state(self:SubwordTokenizer)->dict: # values that JSON can hold
 
 @patch(cls_method=True)
 def from_state(cls:SubwordTokenizer,
-    d:dict, # what `state` returned
+    d:dict, # what `state` returned, or `Entries` of it
 )->SubwordTokenizer: # the same tokenizer
-    "The tokenizer that `d` describes"
-    return cls(base64.b64decode(d['model']), d['backend'])
+    "The tokenizer that `d` describes; raises an ArchiveError if there is no such model in it"
+    e = Entries(d, 'tok_state')
+    backend = e.text('backend', among=_backends)
+    try: model = base64.b64decode(e.text('model'), validate=True)
+    except ValueError as error: raise ArchiveError(f'{e.place("model")} must be a model in base64 ({error})') from error
+    res = cls(model, backend)
+    if not res.m: raise ArchiveError(f'{e.place("model")} is empty')
+    return res
 
 @patch(as_prop=True)
 def itos(self:SubwordTokenizer)->list: # parts, the special tokens first

@@ -8,13 +8,15 @@ Docs: https://textnb.github.io/textnb/01_text/text_bunches.html.md"""
 __all__ = ['TextDataBunch', 'TextLMDataBunch', 'TextClasDataBunch']
 
 # %% ../../nbs/01_text/20_text_bunches.ipynb #b4adb77d
-import pickle, warnings
+import pickle, warnings, io, math
 from pathlib import Path
 
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 
-from ..base import ArchiveError, default_device, did_you_mean, listed, load_pickle_list
+from textnb.base import (
+    ArchiveError, check_pickle, default_device, did_you_mean, listed, load_npy, load_pickle_list, reading
+)
 from .pipeline import Tokenizer
 from .vocab import Vocab
 from .tables import find_cols, read_table, table_report, text_values
@@ -311,7 +313,9 @@ def from_csv(cls:TextDataBunch,
     test_df = None if test is None else read_table(Path(path)/test, delimiter, _same_header(df, header), **how)
     classes = _as_written(classes, df)
     if valid_col is not None: rows = split_rows(df.iloc[:,find_cols(df, valid_col, 'split')[0]].tolist(), valid_col)
-    else: rows = _draw_rows(df, valid_pct, test_pct, seed, text_cols if by_text else None, label_cols if stratify else None)
+    else:
+        texts = text_cols if by_text else None
+        rows = _draw_rows(df, valid_pct, test_pct, seed, texts, label_cols if stratify else None)
     train_df,valid_df,drawn_df = (None if o is None else df.iloc[o] for o in rows)
     if test_df is not None and drawn_df is not None:
         raise ValueError(f'there would be two test sets: the file {test!r}, and {len(drawn_df)} rows of {csv_name}')
@@ -366,24 +370,46 @@ def from_folder(cls:TextDataBunch,
     return res.databunch(**kwargs)
 
 # %% ../../nbs/01_text/20_text_bunches.ipynb #fd4eddad
+class _OldArray:
+    "Stands for an array while a pickle is read"
+    def __init__(self, *args): pass
+    def __setstate__(self, state):
+        _,shape,dtype,_,values = state
+        n = math.prod(shape)
+        there = len(values) if dtype.hasobject else len(values)//dtype.itemsize
+        if n!=there: raise pickle.UnpicklingError(f'it has an array of {n:,} values, of which {there:,} are there')
+        if dtype.hasobject: self.values = [getattr(o, 'values', o) for o in values]
+        else: self.values = np.frombuffer(values, dtype).reshape(shape).copy()
+
 class _OldArrays(pickle.Unpickler):
     "Reads arrays of lists and numbers, and refuses everything else"
     def find_class(self, module, name):
-        reconstruct = np.zeros(0).__reduce__()[0] # NumPy has moved it from module to module
-        known = dict(_reconstruct=reconstruct, ndarray=np.ndarray, dtype=np.dtype)
+        known = dict(_reconstruct=_OldArray, ndarray=_OldArray, dtype=np.dtype)
         if module.split('.')[0]=='numpy' and name in known: return known[name]
         raise pickle.UnpicklingError(f'it asks for {module}.{name}')
 
+# %% ../../nbs/01_text/20_text_bunches.ipynb #8e129cd2
 def _old_array(fn):
-    "The array in an `.npy` file, also one of objects; raises an ArchiveError if it is anything else"
+    "What is in an `.npy` file, an array or a list of objects; raises an ArchiveError if it is anything else"
+    data = Path(fn).read_bytes()
     try:
-        with open(fn, 'rb') as f:
-            np.lib.format.read_magic(f)
-            dtype = np.lib.format.read_array_header_1_0(f)[2]
-            if dtype.hasobject: return _OldArrays(f).load()
-        return np.load(fn, allow_pickle=False)
-    except (pickle.UnpicklingError, ValueError, EOFError) as e:
+        f = io.BytesIO(data)
+        np.lib.format.read_magic(f)
+        if not np.lib.format.read_array_header_1_0(f)[2].hasobject: return load_npy(data, str(fn))
+        rest = data[f.tell():]
+        check_pickle(io.BytesIO(rest))
+        return _OldArrays(io.BytesIO(rest)).load().values
+    except Exception as e:
         raise ArchiveError(f'{fn} is not an array of ids or labels, or is damaged: {e}. It was not run.') from e
+
+# %% ../../nbs/01_text/20_text_bunches.ipynb #3fe985b1
+def _old_store(ids, words):
+    "The store of some old ids, None for None; raises an ArchiveError for those that have no word"
+    if ids is None: return None
+    res = as_store(ids)
+    wrong = [i for i in (res.ids.min(initial=0), res.ids.max(initial=0)) if not 0<=i<max(len(words), 1)]
+    if wrong: raise ArchiveError(f'itos.pkl has {len(words)} words, and the ids have a number {wrong[0]}')
+    return res
 
 # %% ../../nbs/01_text/20_text_bunches.ipynb #a39d5a0e
 @patch(cls_method=True)
@@ -399,7 +425,11 @@ def load(cls:TextDataBunch,
     classes_file = folder/'classes.txt'
     if not vocab_file.exists(): raise FileNotFoundError(f'{vocab_file} is not there: `load` reads old files of fastai. '
         'Data that `save` wrote are read by `load_data`.')
-    def array(name): return _old_array(folder/f'{name}.npy') if (folder/f'{name}.npy').exists() else None
+    def array(name):
+        if (folder/f'{name}.npy').exists(): return _old_array(folder/f'{name}.npy')
+        if name in ('train_ids','valid_ids'): raise FileNotFoundError(f'{folder/name}.npy is not there')
     arrays = [array(name) for name in 'train_ids valid_ids test_ids train_lbl valid_lbl'.split()]
     classes = classes_file.read_text(encoding='utf-8').splitlines() if classes_file.exists() else None
-    return cls.from_ids(path, load_pickle_list(vocab_file), *arrays, classes=classes, processor=processor, **kwargs)
+    words = load_pickle_list(vocab_file)
+    with reading(folder): stores = [_old_store(o, words) for o in arrays[:3]]
+    return cls.from_ids(path, words, *stores, *arrays[3:], classes=classes, processor=processor, **kwargs)

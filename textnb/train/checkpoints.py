@@ -9,12 +9,13 @@ __all__ = ['CheckpointCallback']
 
 # %% ../../nbs/02_train/17_checkpoints.ipynb #e9df6a8b
 import json, zlib
+from pathlib import Path, PureWindowsPath
 
 import numpy as np, torch
 from fastcore.basics import patch
 from torch import Tensor
 
-from ..base import load_archive, set_rng_state, to_device
+from ..base import ArchiveError, Entries, load_archive, reading, set_rng_state, to_device
 from .callback import *
 from .learner import *
 
@@ -32,11 +33,25 @@ def _take_tensors(o, tensors, key):
     if isinstance(o, slice): return {'slice':[o.start,o.stop,o.step]}
     return o.item() if isinstance(o, np.generic) else o
 
+# %% ../../nbs/02_train/17_checkpoints.ipynb #aa03979b
+_forms = dict(tensor=str, array=dict, slice=list, dict=dict, list=list, tuple=list)
+
+def _kind_of_value(o):
+    "Kind and contents of a part of such a nest; raises an ArchiveError if it is none"
+    kind,v = next(iter(o.items()), (None,None))
+    form = _forms.get(kind)
+    if len(o)==1 and form is not None and isinstance(v, form): return kind,v
+    raise ArchiveError(f'{str(o)[:60]} is no saved value')
+
+def _tensor_of(name, tensors):
+    if name in tensors: return tensors[name]
+    raise ArchiveError(f'the tensor {name[:60]} is not there')
+
 def _put_tensors(o, tensors):
-    "The nest that `_take_tensors` was given"
+    "The nest that `_take_tensors` was given; raises an ArchiveError if it cannot have given `o`"
     if not isinstance(o, dict): return o
-    (kind,v), = o.items()
-    if kind=='tensor': return tensors[v]
+    kind,v = _kind_of_value(o)
+    if kind=='tensor': return _tensor_of(v, tensors)
     if kind=='array': return _put_tensors(v, tensors).numpy()
     if kind=='slice': return slice(*v)
     if kind=='dict': return {a:_put_tensors(b, tensors) for a,b in v.items()}
@@ -105,13 +120,27 @@ def _callback_classes(base=Callback):
         res |= _callback_classes(cls)
     return res
 
-def _make_callback(spec, path):
-    "A callback like the one in the checkpoint"
-    cls = _callback_classes().get(spec['name'])
-    if cls is None or spec['kwargs'] is None:
-        raise ValueError(f'{path} stood in a fit with the callback {spec["name"]}, which cannot be made '
+def _leads_out(v, learn, path):
+    "Would `v`, as the name of a file, lead out of the folders of `learn`, and not to the checkpoint `path` itself?"
+    if not isinstance(v, str) or not (set(v)&set('/\\\0') or v=='..'): return False
+    w = PureWindowsPath(v)
+    outside = bool(w.root or w.drive) or '..' in w.parts or '\0' in v
+    return outside and learn.file_for(v)!=Path(path)
+
+def _make_callback(spec, learn, path):
+    "A callback like the one in the checkpoint; raises a ValueError if it cannot be made of it"
+    cls = _callback_classes().get(spec.text('name'))
+    kwargs = _put_tensors(spec.values.get('kwargs'), {})
+    if cls is None or not isinstance(kwargs, dict) or any(_leads_out(v, learn, path) for v in kwargs.values()):
+        raise ValueError(f'{path} stood in a fit with the callback {spec.text("name")}, which cannot be made '
             'from the file: give one like it, `resume(..., callbacks=[...])`')
-    return cls(**_put_tensors(spec['kwargs'], {}))
+    return cls(**kwargs)
+
+# %% ../../nbs/02_train/17_checkpoints.ipynb #798c2871
+def _check_state(cb, state):
+    "Raise an ArchiveError if `state` would set what the callback `cb` does not keep in checkpoints"
+    if type(cb).set_state is not Callback.set_state: return
+    Entries(state, f'the state of {cb.name}').only(cb.state_attrs)
 
 def _match_callbacks(learn, specs, path):
     "Pairs of callback and saved state, and the callbacks that the learner did not have"
@@ -119,13 +148,16 @@ def _match_callbacks(learn, specs, path):
     pairs = []
     new = []
     for spec in specs:
-        if spec['name']=='ProgressBar': continue
-        cb = next((o for o in have if o.name==spec['name']), None)
+        name = spec.text('name')
+        if name=='ProgressBar': continue
+        cb = next((o for o in have if o.name==name), None)
         if cb is not None: have.remove(cb)
         else:
-            cb = _make_callback(spec, path)
+            cb = _make_callback(spec, learn, path)
             new.append(cb)
-        pairs.append((cb, spec['state']))
+        state = spec.inner('state').values
+        _check_state(cb, state)
+        pairs.append((cb, state))
     return pairs,new
 
 # %% ../../nbs/02_train/17_checkpoints.ipynb #3fa56c40
@@ -142,6 +174,20 @@ def _same_batches(dl, fit, epoch, path):
             f'or with the same in another order: {cure}')
 
 # %% ../../nbs/02_train/17_checkpoints.ipynb #69f50a31
+def _fit_in(meta, tensors):
+    "What the entries `meta` of a checkpoint say of the fit; raises an ArchiveError if it makes no sense"
+    fit = Entries(_put_tensors(meta.inner('fit').values, tensors), 'fit')
+    n_epochs = fit.whole('n_epochs', 1, 2**40)
+    fit.whole('stop_epoch', 0, n_epochs)
+    fit.whole('epoch', 0, n_epochs)
+    n_batches = fit.whole('n_batches', 1, 2**40)
+    fit.whole('next_batch', 1, n_batches)
+    fit.texts('trained')
+    meta.inner('rng')
+    meta.whole('epochs_done', 0, 2**40)
+    return fit
+
+# %% ../../nbs/02_train/17_checkpoints.ipynb #eed208b6
 @patch
 def resume(self:Learner,
     name='checkpoint', # a name in `model_dir`, or a path
@@ -152,16 +198,20 @@ def resume(self:Learner,
     tensors,meta,_ = load_archive(path)
     if 'fit' not in meta:
         raise ValueError(f'{path} is not a checkpoint: it was written by `save`. Use `load`, and `fit`')
-    fit = _put_tensors(meta['fit'], tensors)
-    _same_batches(self.data.train_dl, fit, meta['epochs_done'], path)
-    self.load_state(path, tensors, meta)
+    with reading(path, 'meta.json'):
+        entries = _fit_in(Entries(meta), tensors)
+        fit = entries.values
+        _same_batches(self.data.train_dl, fit, meta['epochs_done'], path)
+        self.load_state(path, tensors, meta)
+    with self.added_cbs(callbacks), reading(path, 'meta.json'):
+        pairs,new = _match_callbacks(self, entries.inners('callbacks'), path)
     for n,p in self.model.named_parameters(): p.requires_grad_(n in fit['trained'])
-    with self.added_cbs(callbacks): pairs,new = _match_callbacks(self, fit['callbacks'], path)
 
     def restore():
-        for cb,state in pairs: cb.set_state(state)
-        if hasattr(self.model, 'state'): self.model.state = to_device(fit['state'], self.device)
-        set_rng_state(meta['rng'])
+        with reading(path, 'meta.json'):
+            for cb,state in pairs: cb.set_state(state)
+            if hasattr(self.model, 'state'): self.model.state = to_device(fit.get('state'), self.device)
+            set_rng_state(meta['rng'])
 
     self.run_epochs(fit['n_epochs'], fit['stop_epoch'], start_epoch=fit['epoch'],
         callbacks=[*callback_list(callbacks), *new], first_batch=fit['next_batch'], restore=restore)

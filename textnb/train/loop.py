@@ -8,6 +8,7 @@ Docs: https://textnb.github.io/textnb/02_train/loop.html.md"""
 __all__ = ['TrainingLoop', 'metric_list', 'preserve_training', 'either']
 
 # %% ../../nbs/02_train/06_loop.ipynb #f20eec5b
+import threading
 from contextlib import contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
@@ -17,11 +18,14 @@ from fastcore.basics import patch
 from torch import nn
 
 from ..base import default_device, defaults, full_float32, preserve_rng, to_device
+from ..text import need_labels
 from .callback import *
 from .groups import *
 from .losses import *
 from .metrics import *
 from .recorder import *
+from .warning_signs import *
+from .turns import *
 
 # %% ../../nbs/02_train/06_loop.ipynb #15e5c322
 class TrainingLoop(WithCallbacks, LayerGroups):
@@ -95,6 +99,10 @@ def _init_position(self:TrainingLoop):
     self.training = False # and not validating or idle
     self.with_valid = True # validate after each epoch?
     self.exception = None # that ended the fit
+    self.may_diverge = False # may the loss be no number? In a search for a learning rate
+    self.signs = [] # warnings of the last fit
+    self.tally = None # right answers of the last validation
+    self.fit_thread = None # the thread that trains
     self.amp_dtype = None # a 16-bit type while training in it
     self.scaler = None # scales the loss in float16
 
@@ -111,7 +119,7 @@ def model_output(self:TrainingLoop,
 ): # what the model returns
     "Output of the model for `xb`, in the precision chosen by `to_bf16` and its like while training"
     xs = xb if isinstance(xb, (list,tuple)) else (xb,)
-    half = self.amp_dtype is not None and self.training
+    half = self.amp_dtype is not None and self.training and self.model.training
     with torch.autocast(self.device.type, dtype=self.amp_dtype) if half else nullcontext():
         return self.model(*xs)
 
@@ -140,6 +148,7 @@ def _predict_and_step(self:TrainingLoop):
     self.loss_grad = self.loss
     self('after_loss')
     if not self.training: return
+    check_loss_value(self)
     self('before_backward')
     self._backward()
     self('after_backward')
@@ -152,11 +161,25 @@ def _predict_and_step(self:TrainingLoop):
 def _one_batch(self:TrainingLoop, batch):
     "Run one batch; False if a callback skipped it"
     self.xb,self.yb = to_device(batch, self.device)
-    try: self._predict_and_step()
+    try:
+        with changing(self.model): self._predict_and_step()
     except CancelStepException: pass
     except CancelBatchException: return False
     self('after_batch')
     return True
+
+# %% ../../nbs/02_train/06_loop.ipynb #9bc1ec54
+@patch
+def _trains_elsewhere(self:TrainingLoop):
+    "Does another thread train this learner?"
+    return self.fit_thread not in (None, threading.get_ident())
+
+@patch
+def _check_thread(self:TrainingLoop, what):
+    "Raise a RuntimeError if another thread trains this learner"
+    if not self._trains_elsewhere(): return
+    raise RuntimeError(f'this learner is being trained in another thread, and cannot {what} meanwhile: wait until that '
+        'is done. Predicting is possible')
 
 # %% ../../nbs/02_train/06_loop.ipynb #3394c9c2
 @contextmanager
@@ -174,24 +197,26 @@ def preserve_training(
 def evaluating(self:TrainingLoop): # a context manager that gives the model
     "Evaluation mode: no dropout, no gradients, fresh recurrent state; everything is put back at the end"
     model = self.model
-    training = self.training
-    state = getattr(model, 'state', None)
-    with preserve_training(model), preserve_rng(), full_float32(), torch.no_grad():
-        self.training = False
+    with changing(model), preserve_training(model), preserve_rng(), full_float32(), torch.no_grad():
+        training = self.training
+        state = getattr(model, 'state', None)
+        if not self._trains_elsewhere(): self.training = False
         model.eval()
         if hasattr(model, 'reset'): model.reset()
         try: yield model
         finally:
-            self.training = training
+            if not self._trains_elsewhere(): self.training = training
             if hasattr(model, 'state'): model.state = state
 
 # %% ../../nbs/02_train/06_loop.ipynb #0b34497d
 @patch
 def _validate(self:TrainingLoop, dl, metrics):
-    "Loss and metrics over `dl`"
+    "Loss and metrics over `dl`; raises a ValueError if its texts have no labels"
+    need_labels(dl)
     loss = AvgMetric(lambda pred,targ: self.loss)
     metrics = [as_metric(m) for m in metrics]
     for m in metrics: m.reset()
+    self.tally = Tally(labels_of(self.data))
     with self.evaluating():
         self.loader = dl
         self.batches = dl # a callback may wrap it, in a progress bar for example
@@ -200,7 +225,7 @@ def _validate(self:TrainingLoop, dl, metrics):
         self('before_validate')
         for self.batch_i,b in enumerate(self.batches):
             if not self._one_batch(b): continue
-            for m in [loss, *metrics]: m.accumulate(self.pred, self.yb)
+            for m in [loss, self.tally, *metrics]: m.accumulate(self.pred, self.yb)
         self('after_validate')
     values = [m.value for m in metrics]
     return [loss.value]+[v if getattr(v, 'ndim', 0) else float(v) for v in values]
@@ -212,6 +237,7 @@ def validate(self:TrainingLoop,
     metrics=None, # instead of the learner's own
 )->list: # the loss, then each metric
     "Loss and metrics on `dl`; raises a ValueError if there is nothing to validate on"
+    self._check_thread('validate')
     dl = self.data.valid_dl if dl is None else dl
     if dl is None or not len(dl):
         raise ValueError('there is no validation set: split one off, or give a loader, `validate(dl)`')
@@ -228,7 +254,7 @@ def _train_epoch(self:TrainingLoop, first_batch=0, restore=None):
             'Build a learner on data, and load the weights.')
     if hasattr(dl, 'set_epoch'): dl.set_epoch(self.epochs_done)
     self.training = True
-    self.model.train()
+    with changing(self.model): self.model.train()
     self.loader = dl
     self.n_batches = len(dl)
     self.first_batch = first_batch
@@ -237,6 +263,7 @@ def _train_epoch(self:TrainingLoop, first_batch=0, restore=None):
     if restore: restore()
     for self.batch_i,b in enumerate(self.batches, first_batch): self._one_batch(b)
     self.training = False
+    check_weights(self)
     self('after_train')
 
 # %% ../../nbs/02_train/06_loop.ipynb #cb6ce227
@@ -253,6 +280,20 @@ def _one_epoch(self:TrainingLoop, **kwargs):
     self.epochs_done += 1
     self('after_epoch')
 
+# %% ../../nbs/02_train/06_loop.ipynb #deb2044e
+@patch
+@contextmanager
+def _trains_here(self:TrainingLoop):
+    "A block in which this thread trains; the training flags of the model are put back"
+    outer = self.fit_thread
+    was = [(m, m.training) for m in self.model.modules()]
+    self.fit_thread = threading.get_ident()
+    try: yield
+    finally:
+        self.fit_thread = outer
+        with changing(self.model):
+            for m,training in was: m.training = training
+
 # %% ../../nbs/02_train/06_loop.ipynb #6cd08082
 @patch
 def run_epochs(self:TrainingLoop,
@@ -266,11 +307,15 @@ def run_epochs(self:TrainingLoop,
     "Train from `start_epoch` to `stop`; raises a ValueError if there is no loss function"
     if self.loss_func is None: raise ValueError('no loss function: give `loss_func`')
     check_loss(self.loss_func, labels_of(self.data))
+    self._check_thread('train')
     self.n_epochs = n_epochs
     self.stop_epoch = n_epochs if stop is None else min(stop, n_epochs)
     self.exception = None
+    self.tally = None
+    self.signs = [] if self.may_diverge else signs_before(self)
+    warn_of(self.signs)
     for cb in self.callbacks: self.welcome(cb) # one that was put into the list by hand is seen here for the first time
-    with self.added_cbs(callbacks), preserve_training(self.model):
+    with self.added_cbs(callbacks), self._trains_here():
         try: self._run_epochs(start_epoch, first_batch, restore)
         except CancelFitException: self('on_cancel')
         except BaseException as e: # Ctrl-C is one, too
@@ -278,6 +323,9 @@ def run_epochs(self:TrainingLoop,
             self('on_interrupt')
             raise
         finally: self._end_fit()
+    after = [] if self.may_diverge else signs_after(self.tally)
+    warn_of(after)
+    self.signs += after
 
 # %% ../../nbs/02_train/06_loop.ipynb #01c3d3f2
 @patch

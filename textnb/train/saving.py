@@ -14,7 +14,11 @@ import torch
 from fastcore.basics import patch
 from torch import Tensor, nn
 
-from ..base import get_rng_state, listed, load_archive, load_torch_file, save_archive, set_rng_state
+from textnb.base import (
+    ArchiveError, Entries, get_rng_state, listed, load_archive, load_torch_file, reading, save_archive,
+    set_rng_state
+)
+from .warning_signs import *
 
 # %% ../../nbs/02_train/08_saving.ipynb #1e5b8165
 class LoadReport:
@@ -133,6 +137,8 @@ class Saving:
         return dict(kind=type(self.opt).__name__, groups=groups, scalars=scalars)
 
 # %% ../../nbs/02_train/08_saving.ipynb #b63540a3
+_alike = ('exp_avg','exp_avg_sq','max_exp_avg_sq','momentum_buffer','square_avg') # as large as their parameter
+
 def _by_parameter(tensors, scalars):
     "What was saved of the optimizer: name of a parameter -> kind -> value"
     values = {k[len('opt.'):]:v for k,v in tensors.items() if k.startswith('opt.')} | scalars
@@ -142,10 +148,59 @@ def _by_parameter(tensors, scalars):
         res.setdefault(name, {})[kind] = value
     return res
 
-def _hypers(saved):
-    "The hyper-parameters of a saved group, without what is for this optimizer to say"
+def _check_moments(saved, params):
+    "Raise an ArchiveError if a tensor of the saved optimizer does not fit its parameter"
+    for name,values in saved.items():
+        if name not in params: continue
+        want = params[name].shape
+        for kind,v in values.items():
+            fits = v.shape==want if kind in _alike else v.numel()<=want.numel()
+            if fits: continue
+            told = f'opt.{kind}.{name} is {tuple(v.shape)}, where its parameter is {tuple(want)}'
+            raise ArchiveError(f'the state of the optimizer does not fit: {told}')
+
+# %% ../../nbs/02_train/08_saving.ipynb #d45d5ce0
+def _plain(x):
+    "Is `x` a value that an optimizer's group may have: a number, a word, or a few numbers?"
+    few = isinstance(x, (list,tuple)) and len(x)<100
+    return all(map(_plain, x)) if few else isinstance(x, (bool,int,float,str,type(None)))
+
+def _hypers(saved, group):
+    "The hyper-parameters of a saved group that `group` has too, without what is for this optimizer to say"
     own = ('params','group','decay','fused','foreach')
-    return {k:tuple(v) if isinstance(v, list) else v for k,v in saved.items() if k not in own}
+    res = {k:tuple(v) if isinstance(v, list) else v for k,v in saved.items() if k in group and k not in own}
+    for k,v in res.items():
+        alike = isinstance(v, str)==isinstance(group[k], str) and isinstance(v, tuple)==isinstance(group[k], tuple)
+        if _plain(v) and (alike or None in (v, group[k])): continue
+        raise ArchiveError(f'the hyper-parameter {k} of the saved optimizer is {type(v).__name__} {str(v)[:40]!r}')
+    return res
+
+# %% ../../nbs/02_train/08_saving.ipynb #05e2aa36
+@patch
+def _saved_values(self:Saving, tensors, scalars):
+    "What was saved of the optimizer for each parameter; raises an ArchiveError for what does not fit"
+    params = dict(self.model.named_parameters())
+    other = [n for n,p in params.items() if f'model.{n}' in tensors and tensors[f'model.{n}'].shape!=p.shape]
+    _check_moments(_by_parameter(tensors, {}), {n:p for n,p in params.items() if n not in other})
+    for k in scalars.values: scalars.take(k, _plain, 'a number or a word')
+    return {n:v for n,v in _by_parameter(tensors, scalars.values).items() if n not in other}
+
+@patch
+def _saved_opt(self:Saving, tensors, meta):
+    "The saved state of the optimizer, as PyTorch wants it; raises a ValueError if it is of another kind or odd"
+    e = Entries(meta, 'opt')
+    kind = type(self.opt).__name__
+    if e.text('kind')!=kind:
+        raise ValueError(f'the file has the state of {e.text("kind")}, this learner trains with {kind}: '
+            'give the same `opt_func`, or load with `with_opt=False`')
+    saved = self._saved_values(tensors, e.inner('scalars'))
+    names = {p:n for n,p in self.model.named_parameters()}
+    numbered = [names[p] for g in self.opt.param_groups for p in g['params']]
+    state = {i:saved[n] for i,n in enumerate(numbered) if n in saved}
+    old = {n:g.values for g in e.inners('groups') for n in g.texts('params')}
+    groups = self.opt.state_dict()['param_groups']
+    for g in groups: g.update(_hypers(old.get(numbered[g['params'][0]], {}), g))
+    return dict(state=state, param_groups=groups)
 
 # %% ../../nbs/02_train/08_saving.ipynb #25378ec7
 @patch
@@ -153,20 +208,9 @@ def load_opt_state(self:Saving,
     tensors:dict, # all tensors of an archive
     meta:dict, # what `opt_state` returned
 ):
-    "Put the optimizer into a saved state; raises a ValueError if it is of another kind"
+    "Put the optimizer into a saved state; raises a ValueError if it is of another kind, or does not fit"
     if self.opt is None: self.create_opt()
-    kind = type(self.opt).__name__
-    if meta['kind']!=kind:
-        raise ValueError(f'the file has the state of {meta["kind"]}, this learner trains with {kind}: '
-            'give the same `opt_func`, or load with `with_opt=False`')
-    names = {p:n for n,p in self.model.named_parameters()}
-    numbered = [names[p] for g in self.opt.param_groups for p in g['params']]
-    saved = _by_parameter(tensors, meta['scalars'])
-    state = {i:saved[n] for i,n in enumerate(numbered) if n in saved}
-    old = {n:g for g in meta['groups'] for n in g['params']}
-    groups = self.opt.state_dict()['param_groups']
-    for g in groups: g.update(_hypers(old.get(numbered[g['params'][0]], {})))
-    self.opt.load_state_dict(dict(state=state, param_groups=groups))
+    self.opt.load_state_dict(self._saved_opt(tensors, meta))
 
 # %% ../../nbs/02_train/08_saving.ipynb #28d3c5a4
 @patch
@@ -196,6 +240,7 @@ def save(self:Saving,
     "Save weights, optimizer and random state as one archive, whole or not at all"
     path = self.file_for(_one_name(name, file))
     if path.suffix=='.pth': path = path.with_name(path.name+'.tnb')
+    refuse_broken(self.model, f'the model for {path.name}')
     tensors = {f'model.{k}':v for k,v in self.model.state_dict().items()} | (tensors or {})
     opt = self.opt_state(tensors) if with_opt and self.opt is not None else None
     own = dict(kind='weights', model=type(self.model).__name__, names=_names(self.data), opt=opt,
@@ -236,18 +281,29 @@ def load(self:Saving,
     if device is not None:
         self.device = torch.device(device)
         self.model = self.model.to(device)
-    if with_rng and meta.get('rng'): set_rng_state(meta['rng'])
+    if with_rng and meta.get('rng'):
+        with reading(path, 'meta.json'): set_rng_state(meta['rng'])
     return self
 
 # %% ../../nbs/02_train/08_saving.ipynb #fa0188e4
 def _check_kind(meta, path):
     "Raise a ValueError unless the archive with `meta` was written by `save`"
-    kind = meta.get('kind', 'weights')
+    kind = str(meta.get('kind', 'weights'))[:40]
     if kind=='weights': return
-    article = 'an' if kind[0] in 'aeiou' else 'a'
+    article = 'an' if kind[:1] in tuple('aeiou') else 'a'
     raise ValueError(f'{path} was not written by `save`: it holds {article} {kind}. '
         'Load an exported learner with `load_learner`, an encoder with `load_encoder`')
 
+@patch
+def _opt_to_load(self:Saving, path, tensors, meta, with_opt):
+    "The saved state of the optimizer, None if it is not to be loaded; raises a ValueError if it is and cannot be"
+    if self.opt is None: self.create_opt()
+    opt = Entries(meta).inner('opt').values if meta.get('opt') else None
+    if with_opt and not opt: raise ValueError(f'{path} has no optimizer state: it was saved with `with_opt=False`')
+    if with_opt is None: with_opt = opt and opt.get('kind')==type(self.opt).__name__
+    return self._saved_opt(tensors, opt) if with_opt else None
+
+# %% ../../nbs/02_train/08_saving.ipynb #8213e796
 @patch
 def load_state(self:Saving,
     path:Path, # the file, for messages
@@ -256,15 +312,17 @@ def load_state(self:Saving,
     strict:bool=True, # raise an error unless everything fits?
     with_opt:bool=None, # the optimizer too? by default if there is one that fits
 ):
-    "Put model, optimizer and count of epochs into the state of an archive"
+    "Put model, optimizer and count of epochs into the state of an archive; raises a ValueError if it does not fit"
     _check_kind(meta, path)
-    if strict: _check_names(meta.get('names', {}), _names(self.data), path)
-    opt = meta.get('opt')
-    if self.opt is None: self.create_opt()
-    if with_opt and not opt: raise ValueError(f'{path} has no optimizer state: it was saved with `with_opt=False`')
-    if with_opt is None: with_opt = opt and opt['kind']==type(self.opt).__name__
+    with reading(path, 'meta.json'):
+        e = Entries(meta)
+        names = e.inner('names') if 'names' in meta else Entries({})
+        names = {k: names.texts(k) for k in ('vocab','classes') if k in names.values}
+        if strict: _check_names(names, _names(self.data), path)
+        opt = self._opt_to_load(path, tensors, meta, with_opt)
+        epochs_done = e.whole('epochs_done', 0, 2**40, self.epochs_done)
     weights = {k[len('model.'):]:v for k,v in tensors.items() if k.startswith('model.')}
     self.load_report = load_weights(self.model, weights, strict, path)
     if hasattr(self.model, 'reset'): self.model.reset()
-    if with_opt: self.load_opt_state(tensors, opt)
-    self.epochs_done = meta.get('epochs_done', self.epochs_done)
+    if opt: self.opt.load_state_dict(opt)
+    self.epochs_done = epochs_done
