@@ -31,6 +31,8 @@ class Predicting:
         ds_type=DatasetType.Valid, # a `DatasetType`, or a loader
     ): # a loader
         "The loader for `ds_type`; raises a ValueError if the data has none"
+        if isinstance(ds_type, (int,str)):
+            raise TypeError(f'ds_type={ds_type!r}: give a DatasetType, such as DatasetType.Valid, or a loader')
         if not isinstance(ds_type, DatasetType): return ds_type
         name = ds_type.name.lower()
         find = getattr(self.data, 'dl', None)
