@@ -143,10 +143,20 @@ class _Settings:
         if self.temperature==0: self.top_k = 1
 
     @property
+    def most_tokens(self): # so long a path can be: a word has three marks at most
+        return 4*self.n_words
+
+    @property
     def room(self): # paths of each group
         return [self.beam_sz//self.groups + (1 if g<self.beam_sz%self.groups else 0) for g in range(self.groups)]
 
 # %% ../../nbs/05_write/07_beams.ipynb #ec0ea78a
+def _bar_marks(lp, prompt, written, marks):
+    "Take the marks that cannot come next out of the log-probabilities `lp` of each path"
+    for row,ids in zip(lp, written or [[]]):
+        barred = marks.barred([*prompt[-2:], *ids])
+        if len(barred): row[barred.to(lp.device)] = -math.inf
+
 def _read_level(model, prompt, paths, state, n_before):
     "Scores after each of `paths`, which continue `n_before` others, and the state"
     if paths.parents is None: return read_prompt(model, prompt)
@@ -154,34 +164,42 @@ def _read_level(model, prompt, paths, state, n_before):
     if not same: state = model[0].select_state(state, paths.parents.to(next(model.parameters()).device))
     return next_step(model, paths.ids[:,-1], state)
 
-def _search(model, prompt, s, stops, tree):
+def _search(model, prompt, s, stops, marks, tree):
     "Beams of a search with the settings `s`, best first"
     n = len(prompt)
+    tail = prompt[0,-2:].tolist() # a mark at the end of the prompt belongs to the first word
+    had = marks.n_words(tail)
     paths = _first_paths(n)
     stop = torch.tensor(sorted(stops.ids), dtype=torch.long)
     want = s.n_best or s.beam_sz
     done = []
+    full_ones = [] # that have all their words
     state = None
-    for i in range(s.n_words):
+    for i in range(s.most_tokens):
         logits,state = _read_level(model, prompt, paths, state, n)
         n = len(paths)
         lp = _log_probs(logits, s.temperature)
         free = None if tree is None else lp.clone()
         lp.index_fill_(1, stops.banned.to(lp.device), -math.inf)
+        _bar_marks(lp, tail, paths.ids.tolist(), marks)
         grown = _grow(lp, paths, s.room, s.top_k, s.group_penalty)
         if not len(grown): raise ValueError('no word is left to write: all of the vocabulary is banned')
         ends = torch.isin(grown.ids[:,-1], stop)
         if tree is not None: grown.nodes = tree.add_level(paths, grown, free, lp, ends)
+        full = torch.tensor([marks.n_words([*tail, *ids])-had>=s.n_words for ids in grown.ids.tolist()])
         if ends.any(): done += _beams(grown.pick(ends.nonzero()[:,0]), s.length_penalty, ended=True)
-        paths = grown.pick((~ends).nonzero()[:,0]) if ends.any() else grown
-        if not len(paths) or _is_over(done, paths.scores.max().item(), i+1, s.n_words, want, s.length_penalty): break
-    return sorted(done + _beams(paths, s.length_penalty), key=lambda b: -b.score)
+        full_ones += _beams(grown.pick((full&~ends).nonzero()[:,0]), s.length_penalty)
+        paths = grown.pick((~ends&~full).nonzero()[:,0])
+        if not len(paths) or _is_over(done+full_ones, paths.scores.max().item(), i+1, s.most_tokens, want, s.length_penalty):
+            break
+    best = sorted(full_ones + _beams(paths, s.length_penalty), key=lambda b: -b.score)[:s.beam_sz]
+    return sorted(done + best, key=lambda b: -b.score)
 
 # %% ../../nbs/05_write/07_beams.ipynb #556a1daf
 def find_beams(
     learn, # a `LanguageLearner`
     text:str, # the prompt
-    n_words:int, # how many tokens to write at most
+    n_words:int, # how many words to write at most; marks come besides
     no_unk:bool=True, # never the unknown word?
     top_k:int=10, # continuations tried for each path
     beam_sz:int=1000, # paths kept
@@ -197,7 +215,8 @@ def find_beams(
     s = _Settings(n_words, top_k, beam_sz, temperature, length_penalty, groups, group_penalty, n_best)
     stops = read_stops(learn, stop, no_unk)
     prompt = prompt_ids(learn, text)[None].expand(s.groups, -1)
-    with eval_mode(learn.model), torch.inference_mode(): res = _search(learn.model, prompt, s, stops, tree)
+    marks = Marks(learn.data.vocab, learn.data.backwards)
+    with eval_mode(learn.model), torch.inference_mode(): res = _search(learn.model, prompt, s, stops, marks, tree)
     for b in res: b.ids = [i for i in b.ids if i not in stops.silent]
     return res[:n_best]
 
@@ -205,7 +224,7 @@ def find_beams(
 def beam_search(
     learn, # a `LanguageLearner`
     text, # the prompt, or a list of prompts
-    n_words:int, # how many tokens to write, at most
+    n_words:int, # how many words to write, at most; marks come besides
     no_unk:bool=True, # never the unknown word?
     top_k:int=10, # continuations tried for each path
     beam_sz:int=1000, # paths kept

@@ -69,7 +69,7 @@ def _model_probs(logits):
 # %% ../../nbs/05_write/03_filters.ipynb #b53215d4
 def next_probs(
     logits:torch.Tensor, # (V,) or (bs, V) scores of the next word
-    banned:torch.Tensor=None, # ids that must not be drawn
+    banned:torch.Tensor=None, # ids that must not be drawn, or True for those, of the shape of `logits`
     temperature:float=1., # below 1: more probable words; 0: only the most probable
     min_p:float=None, # smallest probability (before temperature), as in v1
     top_k:int=None, # how many words stay
@@ -82,13 +82,17 @@ def next_probs(
     check_filters(temperature, min_p, top_k, top_p, rel_min_p, repetition_penalty)
     p = _model_probs(logits)
     if seen is not None and repetition_penalty!=1: p = _share(p.where(~seen.to(p.device), p**repetition_penalty))
-    if banned is not None: p.index_fill_(-1, banned.to(p.device), 0.)
+    if banned is not None: p = _without(p, banned.to(p.device))
     if min_p is not None: p = _above(p, min_p)
     best = p.amax(-1, keepdim=True)
     if not (best>0).all(): raise ValueError('no word is left to draw: all that has any probability is banned')
     if temperature==0: return torch.zeros_like(p).scatter_(-1, p.argmax(-1, keepdim=True), 1.)
     p = _share(p if temperature==1 else (p/best)**(1/temperature))
     return _cut_tail(p, top_k, top_p, rel_min_p)
+
+def _without(p, banned):
+    "`p` with 0 for what is `banned`: ids for all rows, or True and False for each"
+    return p.masked_fill(banned, 0.) if banned.dtype==torch.bool else p.index_fill(-1, banned, 0.)
 
 def _cut_tail(p, top_k, top_p, rel_min_p):
     "`p` without its improbable words: the last three steps"

@@ -53,7 +53,7 @@ def _kept(d):
 def sample_text(
     learn, # a `LanguageLearner`
     text, # the prompt, or a list of prompts
-    n_words:int=20, # how many tokens to write
+    n_words:int=20, # how many words to write; marks come besides
     no_unk:bool=True, # never the unknown word?
     seed=None, # a number, or one for each text, makes texts repeatable
     stop=None, # a token (or a list of them) that ends the text
@@ -91,8 +91,11 @@ def dist(self:Sample,
     i = range(len(self))[i]
     sampler = self._sampler(**filters)
     seen = None
-    if sampler.penalised: seen = seen_words(self.learn.data.vocab, [self._ids_with_prompt(self.ids[:i])])[0]
-    return next_probs(self.draws[i].logits, sampler.stops.banned, seen=seen, **sampler.filters)
+    text = self._ids_with_prompt(self.ids[:i])
+    if sampler.penalised: seen = seen_words(self.learn.data.vocab, [text])[0]
+    banned = sampler.banned_after([text.tolist()])
+    if banned.ndim==2: banned = banned[0]
+    return next_probs(self.draws[i].logits, banned, seen=seen, **sampler.filters)
 
 # %% ../../nbs/05_write/06_records.ipynb #032c618d
 @patch
@@ -115,23 +118,23 @@ def branch(self:Sample,
     i:int, # the place where the road forks, among the tokens written
     token:str=None, # what to write there; None draws it
     seed:int=None, # another seed, for what is drawn; None keeps the one of the sample
-    n_words:int=None, # how many tokens, with those that are kept; None: as many as the sample was to have
+    n_words:int=None, # how many words, with those that are kept; None: as many as the sample was to have
 )->'Sample': # the other text
     "Keep what stands before place `i`, write `token` there, and go on; raises a ValueError if there is no place `i`"
     i = self._place(i)
     settings = dict(self.settings)
     if seed is not None: settings['seed'] = seed
-    n_kept = i if token is None else i+1
-    if n_words is not None: settings['n_words'] = check_whole(n_words, 'n_words', n_kept)
     kept = list(self.draws[:i])
     if token is not None:
         id = token_id(self.learn.data.vocab, token)
         kept.append(self.draws[i]._replace(id=id, prob=self.dist(i)[id].item()))
     sampler = self._sampler()
+    n_kept = sampler.marks.n_words([d.id for d in kept])
+    if n_words is not None: settings['n_words'] = check_whole(n_words, 'n_words', n_kept)
     has_ended = kept and kept[-1].id in sampler.stops.ids
-    n_left = 0 if has_ended else settings['n_words']-n_kept
+    n_left = 0 if has_ended else max(0, settings['n_words']-n_kept)
     start = self._ids_with_prompt([d.id for d in kept]).to(next(self.learn.model.parameters()).device)
-    new = sampler.draws([start], n_left, seed_generators(settings['seed'], 1, skip=n_kept))
+    new = sampler.draws([start], n_left, seed_generators(settings['seed'], 1, skip=len(kept)))
     return Sample(self.learn, self.prompt, kept + [_kept(d) for d in new], settings)
 
 @patch

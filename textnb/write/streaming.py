@@ -64,7 +64,7 @@ def _pieces(learn, text, draws, sep, decoder):
 def stream_text(
     learn, # a `LanguageLearner`
     text:str, # the prompt
-    n_words:int=50, # how many tokens to write
+    n_words:int=50, # how many words to write; marks come besides
     sep:str=' ', # put between the words
     decoder=decode_spec_tokens, # tokens -> words; gets the tokens of one piece at a time
     **settings, # `no_unk`, `seed`, `stop`, `temperature` and the other settings of `predict`
