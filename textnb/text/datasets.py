@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..base import ArchiveError, Config, locked, restore_folder, safe_extract, swap_folder, sweep, temporary_folder
+from ..base import (ArchiveError, Config, locked, restore_folder, room_told, safe_extract, swap_folder, sweep,
+    temporary_folder)
 from .downloads import archive_endings, fetch_file, parse_pypi
 from .generated import docstrings, hash_split, human_numbers, python_docs
 
@@ -178,7 +179,7 @@ def untar_data(
         restore_folder(path)
         if path.exists() and not force_download: return path
         if verbose: print(f'making {path} from {url}')
-        with temporary_folder(path) as d:
+        with room_told(path), temporary_folder(path) as d:
             new = d/'new'
             new.mkdir()
             swap_folder(_fill(url, new, fname, force_download), path)
