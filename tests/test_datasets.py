@@ -146,7 +146,7 @@ def test_killed_while_a_data_set_is_replaced(tmp_path, home, step):
     assert '.s.old' in os.listdir(home/'data') and path.exists()==(step=='second')
     (tmp_path/'s.tgz').unlink()
     (home/'archive'/'s.tgz').unlink()
-    assert names(untar_data(url))==['a']
+    assert names(untar_data(url))==['a'] and os.listdir(home/'data')==['s']
     (tmp_path/'s.tgz').write_bytes(tgz(s__b=b'2'))
     assert names(untar_data(url, force_download=True))==['b'] and os.listdir(home/'data')==['s']
 

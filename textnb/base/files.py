@@ -6,7 +6,7 @@ Docs: https://textnb.github.io/textnb/09_base/files.html.md"""
 
 # %% auto #0
 __all__ = ['temporary_name', 'sync_folder', 'put_in_place', 'sweep', 'atomic_write', 'locked', 'temporary_folder', 'room_told',
-           'restore_folder', 'swap_folder', 'json_bytes', 'save_json', 'load_json']
+           'is_swapping', 'restore_folder', 'swap_folder', 'json_bytes', 'save_json', 'load_json']
 
 # %% ../../nbs/09_base/01_files.ipynb #30e1f739
 import contextlib, errno, json, os, re, shutil, stat, sys, tempfile, time
@@ -216,6 +216,12 @@ def room_told(
 # %% ../../nbs/09_base/01_files.ipynb #54f7a863
 def _aside(folder): return folder.with_name(f'.{folder.name}.old')
 
+def is_swapping(
+    folder:Path, # a folder
+)->bool: # perhaps since a process was killed while it did so
+    "Is `folder` being replaced?"
+    return _aside(folder).exists()
+
 def restore_folder(
     folder:Path, # a folder that `swap_folder` may have been about to replace
 ):
@@ -225,6 +231,7 @@ def restore_folder(
     if folder.exists(): shutil.rmtree(old, ignore_errors=True)
     else: os.replace(old, folder)
 
+# %% ../../nbs/09_base/01_files.ipynb #ca040353
 def swap_folder(
     new:Path, # a finished folder on the same disk
     folder:Path, # where it goes, and what is replaced
