@@ -112,6 +112,44 @@ def test_full_disk_while_downloading(server, tmp_path, monkeypatch):
     with pytest.raises(OSError, match='a.part: make room') as e: download_url(server.url+'/a', tmp_path/'a')
     assert e.value.errno == errno.ENOSPC and not (tmp_path/'a').exists()
 
+def test_full_disk_while_extracting(server, home, monkeypatch):
+    "The data set that was there stays, nothing half is left, and the message names the folder and the room"
+    server.body = tgz(s__a=b'1')
+    path = untar_data(server.url+'/s')
+    def full(archive, dest):
+        (dest/'half').write_text('half')
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    monkeypatch.setattr(datasets, 'safe_extract', full)
+    with pytest.raises(OSError, match=rf'No space left.*{path} was not made.*MB are free in .*make room'): untar_data(server.url+'/s', force_download=True)
+    assert sorted(os.listdir(home/'data'))==['s'] and names(path)==['a']
+
+@pytest.mark.skipif(os.name=='nt', reason='kills of Unix')
+@pytest.mark.parametrize('step', ['first', 'second'])
+def test_killed_while_a_data_set_is_replaced(tmp_path, home, step):
+    "Between the two renames the old one is aside: it comes back; after both it goes away"
+    (tmp_path/'s.tgz').write_bytes(tgz(s__a=b'1'))
+    url = (tmp_path/'s').as_uri()
+    path = untar_data(url)
+    src = f'''
+        import os, signal
+        from textnb.base import files
+        from textnb.text import untar_data
+        real = os.replace
+        def replace(a, b):
+            done = real(a, b)
+            if str({'b' if step=='first' else 'a'}).endswith({dict(first='.s.old', second='/new/s')[step]!r}): os.kill(os.getpid(), signal.SIGKILL)
+            return done
+        os.replace = replace
+        untar_data({url!r}, force_download=True)
+    '''
+    assert subprocess.run([sys.executable, '-c', textwrap.dedent(src)]).returncode==-9
+    assert '.s.old' in os.listdir(home/'data') and path.exists()==(step=='second')
+    (tmp_path/'s.tgz').unlink()
+    (home/'archive'/'s.tgz').unlink()
+    assert names(untar_data(url))==['a'] and os.listdir(home/'data')==['s']
+    (tmp_path/'s.tgz').write_bytes(tgz(s__b=b'2'))
+    assert names(untar_data(url, force_download=True))==['b'] and os.listdir(home/'data')==['s']
+
 def test_file_addresses(tmp_path):
     (tmp_path/'set.tgz').write_bytes(tgz(set__a=b'1'))
     assert names(untar_data((tmp_path/'set').as_uri())) == ['a']

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..base import ArchiveError, Config, locked, restore_folder, safe_extract, swap_folder, sweep, temporary_folder
+from ..base import (ArchiveError, Config, is_swapping, locked, restore_folder, room_told, safe_extract,
+    swap_folder, sweep, temporary_folder)
 from .downloads import archive_endings, fetch_file, parse_pypi
 from .generated import docstrings, hash_split, human_numbers, python_docs
 
@@ -171,14 +172,14 @@ def untar_data(
 )->Path: # the folder
     "Get the data set at `url`, download and extract it if that has not been done, and return its folder"
     path = url2path(url, data) if dest is None else Path(dest)/url2name(url)
-    if path.exists() and not force_download:
+    if path.exists() and not force_download and not is_swapping(path):
         sweep(path.parent)
         return path
     with locked(path):
         restore_folder(path)
         if path.exists() and not force_download: return path
         if verbose: print(f'making {path} from {url}')
-        with temporary_folder(path) as d:
+        with room_told(path), temporary_folder(path) as d:
             new = d/'new'
             new.mkdir()
             swap_folder(_fill(url, new, fname, force_download), path)
