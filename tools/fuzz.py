@@ -206,8 +206,11 @@ def change_json(r, data):
 
 def change_model(r, data):
     "The model of sub-words in the JSON of an archive, changed"
-    o = json.loads(data)
-    state = o['data']['processor']['tokenizer']['tok_state']
+    try:
+        o = json.loads(data)
+        state = o['data']['processor']['tokenizer']['tok_state']
+        base64.b64decode(state['model'])
+    except (ValueError, TypeError, KeyError, RecursionError): return change_json(r, data) # it was changed before
     state['model'] = base64.b64encode(change_bytes(r, base64.b64decode(state['model']))).decode()
     return json.dumps(o).encode()
 
