@@ -209,4 +209,4 @@ def test_configurations_by_their_long_names():
 
 def test_folders_have_ls(tmp_path):
     for name in ('b.txt', 'a.txt'): (tmp_path/name).touch()
-    assert [o.name for o in tmp_path.ls()]==['a.txt', 'b.txt']
+    assert sorted(o.name for o in tmp_path.ls())==['a.txt', 'b.txt']
