@@ -10,7 +10,7 @@ from textnb.text import *
 from textnb.train import BCEWithLogitsFlat, CrossEntropyFlat, MSELossFlat
 
 GOLD = Path(__file__).parent/'goldens'
-pytestmark = pytest.mark.filterwarnings('error')
+pytestmark = [pytest.mark.filterwarnings('error'), pytest.mark.filterwarnings('ignore:.*occur in training as well')] # few texts, repeated
 
 def frame(n=100, **cols):
     rng = random.Random(0)
@@ -190,8 +190,8 @@ def test_random_parts_follow_fastai_and_leave_the_generators_alone(csv):
     np.random.seed(2)
     if torch.cuda.is_available(): torch.cuda.init()
     before = get_rng_state()
-    data = TextClasDataBunch.from_csv(csv, 'texts.csv')
-    s = TextList.from_df(frame(), cols='text').split_by_rand_pct(.1)
+    data = TextClasDataBunch.from_csv(csv, 'texts.csv', by_text=False)
+    s = TextList.from_df(frame(), cols='text').split_by_rand_pct(.1, by_text=False)
     data.one_batch(), list(data.train_dl), TextLMDataBunch.from_csv(csv, 'texts.csv').one_batch()
     assert get_rng_state()==before
     p = np.random.RandomState(2).permutation(100)
@@ -251,7 +251,8 @@ def test_regression():
 def test_max_vocab_and_vocab_of_all_sets(max_vocab):
     "v1: max_vocab 5 to 13; one vocab for train, valid and test"
     df = frame()
-    data = TextClasDataBunch.from_df('.', df, df, df[['text']], text_cols='text', label_cols='label', max_vocab=max_vocab)
+    with pytest.warns(UserWarning, match='are not in the vocabulary'):
+        data = TextClasDataBunch.from_df('.', df, df, df[['text']], text_cols='text', label_cols='label', max_vocab=max_vocab)
     assert len(data.vocab)==max_vocab and data.train_ds.vocab is data.valid_ds.vocab is data.test_ds.vocab is data.vocab
 
 def test_from_ids_and_tokens():
@@ -447,7 +448,7 @@ def test_nan_text_and_label():
 
 def test_words_that_pandas_takes_for_missing(tmp_path):
     frame(20).assign(text=['None','NA','null','n/a']*5).to_csv(tmp_path/'t.csv', index=False)
-    data = TextClasDataBunch.from_csv(tmp_path, 't.csv', seed=0)
+    data = TextClasDataBunch.from_csv(tmp_path, 't.csv', seed=0, by_text=False)
     assert {data.train_ds.raw_text(i) for i in range(len(data.train_ds))}=={'None','NA','null','n/a'}
     df = frame(20)
     df.loc[4,'text'] = ''
@@ -502,7 +503,8 @@ def test_unseen_label_in_validation():
     with pytest.warns(UserWarning, match=r"validation labels that are not among the classes: 'meh', 'odd'; 2 of 20 items are left out.*classes="):
         data = TextClasDataBunch.from_df('.', frame(), va)
     assert len(data.valid_ds)==len(data.valid_ds.labels)==18 and data.valid_ds.raw_text(1)==va.text[3] and str(data.valid_ds[1][1])=='pos'
-    assert len(TextClasDataBunch.from_df('.', frame(), va, classes=['neg','pos','meh','odd']).valid_ds)==20
+    with pytest.warns(UserWarning, match="2 of 4 classes have no training text, and are never predicted: 'meh', 'odd'"):
+        assert len(TextClasDataBunch.from_df('.', frame(), va, classes=['neg','pos','meh','odd']).valid_ds)==20
     with pytest.warns(UserWarning, match="'c'; these labels are left out"):
         ll = TextList(['a','b','c']).split_by_idx([2]).label_from_list(['x;y','y'], ['y;c'], label_delim=';')
     assert ll.valid.labels.tolist()==[[0,1]]

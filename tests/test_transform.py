@@ -19,7 +19,7 @@ spaces = st.text(alphabet=' \n\tabAB.,!\'"-/#&;()éÉж1$', max_size=60)
 any_text = st.one_of(st.text(max_size=80), spaces, st.lists(st.sampled_from(['ha ', 'ha', 'no no ', 'x-', '!!!!', 'aaaa', 'Bob', '. ', 'ж ', '\n', '<br />', '&amp;', "n't"]), max_size=40).map(''.join))
 
 def slow_rep(t): return re.sub(r'(\S)(\1{3,})', lambda m: f' xxrep {len(m[2])+1} {m[1]} ', t)
-def slow_wrep(t): return re.sub(r'(\b\w+\W+)(\1{3,})', lambda m: f' xxwrep {len(m[2].split())+1} {m[1]} ', t)
+def slow_wrep(t): return re.sub(r'(\b\w+\W+)(\1{3,})', lambda m: f' xxwrep {len(m[0])//len(m[1])} {m[1]} ', t)
 
 def slow_process(tokenizer, t):
     "The steps of `process_text`, one after the other"

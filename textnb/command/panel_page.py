@@ -16,7 +16,7 @@ from urllib.request import urlopen
 import pandas as pd
 
 from ..panels import PANELS, CleaningDesk, TopLossPanel, page_command, page_files
-from ..text import TextClasDataBunch
+from ..text import TextList
 from .looking import *
 from .tables import *
 from .terminal import *
@@ -109,9 +109,8 @@ def table_panel(
     names = dict(zip(class_names_of(learn), learn.data.classes))
     check_labels(labels, list(names), data)
     df = pd.DataFrame(dict(text=texts, label=[names[o] for o in labels]))
-    bunch = TextClasDataBunch.from_df('.', df, df, processor=learn.data.processor, classes=list(learn.data.classes),
-        text_cols='text', label_cols='label', bs=64)
-    learn.data.valid_dl = bunch.valid_dl
+    asked = TextList.from_df(df, cols='text')
+    learn.data.valid_dl = learn.data.add_test(asked, list(df.label)).test_dl
     interp = learn.interpret()
     return TopLossPanel(interp) if name=='losses' else CleaningDesk(interp, journal)
 

@@ -14,7 +14,7 @@ import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 
 from ..base import DatasetType, new_figure, progress, show_html
-from ..text import UNK, Text, cut_tokens, show_rows
+from ..text import cut_tokens, need_labels, show_rows, Text, UNK
 from ..train import Learner
 from ..learn import EnsembleLearner
 from .attribution import attribute
@@ -65,6 +65,7 @@ def from_learner(cls:TextClassificationInterpretation,
     if learn.data.is_lm or not learn.data.classes:
         raise NotImplementedError('interpretation wants one class a text; '
             'for other learners use get_preds(with_loss=True)')
+    need_labels(learn.data.dl(ds_type))
     preds,y,losses = learn.get_preds(ds_type=ds_type, activ=activ, with_loss=True, ordered=True)
     if y.ndim!=1:
         raise NotImplementedError('interpretation wants one class a text; '
@@ -92,6 +93,7 @@ def from_preds(cls:TextClassificationInterpretation,
     "An interpretation of probabilities that come from elsewhere, such as `out_of_sample_preds`"
     if ds_type==DatasetType.Train: ds_type = DatasetType.Fix # the order of the data set, and not one drawn by lot
     ds = learn.data.dl(ds_type).dataset
+    need_labels(ds)
     p = torch.as_tensor(np.asarray(preds), dtype=torch.float32)
     _check_probs(p, len(ds), learn.data.c, ds_type.name.lower())
     y = torch.from_numpy(np.asarray(ds.labels)).long()

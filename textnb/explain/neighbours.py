@@ -16,7 +16,7 @@ import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 
 from ..base import defaults, progress
-from ..text import UNK
+from ..text import UNK, need_labels
 from ..models import masked_concat_pool
 from ..learn import eval_mode
 
@@ -108,6 +108,7 @@ def contradictions(
 )->dict: # row of `ds` -> (is the other one in `others`?, its row, its label, share)
     "Texts of `ds` with a near-duplicate, there or in `others`, that carries another label"
     sets = [ds] if others is None else [ds, others]
+    for o in sets: need_labels(o, 'none can contradict another')
     weights = word_weights([o.store for o in sets], itos)
     sig = np.concatenate([signatures(o.store, weights) for o in sets])
     labels = np.concatenate([np.asarray(o.labels) for o in sets])

@@ -15,8 +15,9 @@ import torch
 from fastcore.basics import patch
 
 from ..base import DatasetType, listed
-from ..train import as_metric, call_loss, item_losses
-from .serving import TextPredictor, activation_named
+from ..train import as_metric, BCEWithLogitsFlat, call_loss, CrossEntropyFlat, item_losses
+from .serving import activation_named, TextPredictor
+from ..text import need_labels
 from .learner import RNNLearner, archive_readers, learner_from_state, load_learner
 
 # %% ../../nbs/04_learn/04_ensemble.ipynb #a6d9f989
@@ -178,6 +179,7 @@ def get_preds(self:EnsembleLearner,
     ordered:bool=True, # kept for callers of the learner's method: the order is always that of the data set
 )->list: # predictions, targets and, if asked for, losses
     "Predictions and targets on `ds_type`; raises a ValueError if the members' sets are not the same"
+    if with_loss: need_labels(self.data.dl(ds_type), 'there is no loss')
     outs = [learn.get_preds(ds_type, activ=lambda x: x, pbar=pbar) for learn in self.learners]
     ys = [_own_targets(y, order) for (_,y),order in zip(outs, self.orders)]
     self._check_sets(ds_type, ys)
@@ -193,6 +195,7 @@ def validate(self:EnsembleLearner,
     metrics=None, # instead of the ensemble's own
 )->list: # the loss, then each metric
     "Loss and metrics on `ds_type`"
+    need_labels(self.data.dl(ds_type))
     preds,y = self.get_preds(ds_type)
     scores = self._scores(preds)
     res = [float(call_loss(self.loss_func, scores, y).mean())]

@@ -197,7 +197,7 @@ def load_encoder(self:RNNLearner,
     itos = list(self.data.vocab.itos)
     report = LoadReport(saved.source)
     if remap and saved.words not in (None,itos): saved = saved.moved_to(itos, report)
-    else: saved.check_words(itos)
+    else: saved.check_words(itos, self.data.tokenizer)
     if saved.backwards not in (None,bool(self.data.backwards)):
         warnings.warn(f'{saved.source} read its texts {_way(saved.backwards)}, '
             f'this learner\'s data run {_way(self.data.backwards)}')

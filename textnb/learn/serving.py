@@ -166,6 +166,7 @@ def predict(self:TextPredictor,
     _need_labels(self, 'predict')
     texts,one = _texts(text)
     if not texts: return []
+    self.data.warn_unknown(texts)
     res = self.decide(self.predict_texts(texts, bs), thresh)
     if with_input or return_x: res = [(self.read_text(t), *o) for t,o in zip(texts, res)]
     return res[0] if one else res

@@ -8,6 +8,7 @@ Docs: https://textnb.github.io/textnb/04_learn/weights.html.md"""
 __all__ = ['convert_weights', 'split_checkpoint', 'encoder_of', 'is_classifier', 'fill_module', 'SavedWeights']
 
 # %% ../../nbs/04_learn/01_weights.ipynb #3190e264
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,8 +16,8 @@ import torch
 from fastcore.basics import patch
 from torch import nn
 
-from ..base import load_archive, load_pickle_list, load_torch_file
-from ..text import Vocab
+from ..base import listed, load_archive, load_torch_file
+from ..text import Tokenizer, Vocab
 from ..train import LoadReport
 
 # %% ../../nbs/04_learn/01_weights.ipynb #3f3616b1
@@ -137,18 +138,20 @@ class SavedWeights:
     head:dict # tensors, by their names inside a head; empty for a saved encoder
     words:list=None # by id; None if the file does not say
     backwards:bool=None # did the model read from the end of a text? None if the file does not say
+    tokenizer:dict=None # the state of what cut its texts; None if the file does not say
 
     @property
     def n_rows(self)->int: return len(self.encoder['encoder.weight']) # of the embedding matrix
 
 def _from_archive(path):
-    "Tensors, words (or None) and direction (or None) of our archive at `path`"
+    "Tensors, words, direction and tokenizer (each None if it is not told) of our archive at `path`"
     a = load_archive(path)
     places = [a.meta] + [a.meta.get(k, {}) for k in ('data','names')]
     words = next((o['vocab'] for o in places if 'vocab' in o), None)
     tensors = a.tensors
     if a.meta.get('kind')=='weights': tensors = {k[6:]:v for k,v in tensors.items() if k.startswith('model.')}
-    return tensors,words,a.meta.get('backwards')
+    processor = a.meta.get('data', {}).get('processor') or a.meta
+    return tensors,dict(words=words, backwards=a.meta.get('backwards'), tokenizer=processor.get('tokenizer'))
 
 # %% ../../nbs/04_learn/01_weights.ipynb #f9791af8
 @patch(cls_method=True)
@@ -158,25 +161,37 @@ def read(cls:SavedWeights,
 )->SavedWeights: # what the file holds
     "Read `path`; raises a ValueError if there is no text encoder in it"
     path = Path(path)
-    if path.suffix=='.tnb': tensors,itos,backwards = _from_archive(path)
-    else: tensors,itos,backwards = load_torch_file(path),None,None
-    if words is not None: itos = _read_itos(Path(words))
+    if path.suffix=='.tnb': tensors,about = _from_archive(path)
+    else: tensors,about = load_torch_file(path),{}
+    if words is not None: about['words'] = _read_itos(Path(words))
     encoder,head = split_checkpoint(tensors)
     if 'encoder.weight' not in encoder:
         some = ', '.join(list(tensors)[:4])
         raise ValueError(f'{path.name} holds no text encoder (no encoder.weight among {some} …)')
-    return cls(path.name, encoder, head, itos, backwards)
+    return cls(path.name, encoder, head, **about)
 
 def _read_itos(path):
-    "The list of words in the file at `path`: a pickled list of fastai, or JSON of ours"
-    return list(Vocab.load(path).itos if path.suffix=='.json' else load_pickle_list(path))
+    "The list of words in the file at `path`, a pickled list of fastai or JSON of ours, whatever its name"
+    return list(Vocab.load(path).itos)
+
+# %% ../../nbs/04_learn/01_weights.ipynb #040e9ae8
+def _may_be_same(state, tokenizer):
+    "Is `tokenizer` the one that `state` describes, as far as can be told?"
+    if state is None: return True
+    try: return Tokenizer.from_state(state).same_as(tokenizer)
+    except ValueError: return True # it has rules or a class that are not known here
 
 # %% ../../nbs/04_learn/01_weights.ipynb #cde58a40
 @patch
 def check_words(self:SavedWeights,
     itos:list, # the words of a vocabulary, by id
+    tokenizer:Tokenizer|None=None, # what cuts the texts for them
 ):
-    "Raise a ValueError that says where they part if the file has not the words `itos`"
+    "Raise a ValueError that says where they part if the file has not the words `itos`, or another tokenizer"
+    if tokenizer is not None and not _may_be_same(self.tokenizer, tokenizer):
+        raise ValueError(f'the encoder in {self.source} learnt from texts that another tokenizer had cut: give the '
+            'data the vocabulary of the language model, which brings its tokenizer (vocab=data_lm.vocab). '
+            f'This one is\n{tokenizer}')
     differ = self.words is not None and self.words!=itos
     n = len(self.words) if differ else self.n_rows
     cure = ("Build the classifier's data with the language model's vocabulary (vocab=data_lm.vocab), "
@@ -188,6 +203,16 @@ def check_words(self:SavedWeights,
     i = next(i for i,(a,b) in enumerate(zip(self.words, itos)) if a!=b)
     raise ValueError(f'the encoder in {self.source} and this learner have vocabularies of the same size '
         f"in another order: word {i} is {self.words[i]!r} there and {itos[i]!r} here. {cure}")
+
+# %% ../../nbs/04_learn/01_weights.ipynb #552151b1
+def _warn_few_known(stoi, itos, source):
+    "Warn if most of the words in `itos` are not in `stoi`"
+    words = [w for w in itos if not w.startswith('xx')]
+    new = [w for w in words if w not in stoi]
+    if len(new)<=len(words)/2: return
+    warnings.warn(f'{len(new)/len(words):.0%} of the {len(words):,} words of this vocabulary are unknown to {source}, '
+        f'such as {listed(map(repr, new), 5, 30)}, and start from the mean of all: were its texts of the same '
+        'language, and cut by the same tokenizer?')
 
 # %% ../../nbs/04_learn/01_weights.ipynb #132c25e6
 @patch
@@ -205,6 +230,7 @@ def moved_to(self:SavedWeights,
     tied = decoder is None or torch.equal(decoder, old['0.encoder.weight'])
     new = convert_weights(old, stoi, itos, tie_weights=tied)
     known = sum(w in stoi for w in itos)
+    _warn_few_known(stoi, itos, report.source)
     how = f'{len(stoi)} -> {len(itos)} words, {known} known, {len(itos)-known} get the mean row'
     report.remapped |= {k:how for k in ('0.encoder.weight','1.decoder.weight','1.decoder.bias') if k in old}
     encoder,head = split_checkpoint({k:v for k,v in new.items() if k in old})

@@ -8,7 +8,7 @@ Docs: https://textnb.github.io/textnb/01_text/bunch.html.md"""
 __all__ = ['DataBunch', 'load_data']
 
 # %% ../../nbs/01_text/19_bunch.ipynb #36916791
-import io, json
+import io, json, warnings
 from pathlib import Path
 
 import numpy as np, torch
@@ -16,10 +16,11 @@ from fastcore.basics import patch
 
 from ..base import ArchiveError, DatasetType, load_archive, save_archive
 from .rules import BOS, EOS
+from .unknown import unknown_note, unknown_share
 from .store import TokenStore
 from .processor import TextProcessor
 from .labels import LabelItems
-from .labelled import LabelList, LabelLists, bunch_classes
+from .labelled import LabelList, LabelLists, bunch_classes, folder_labels, shared_texts
 from .texts import LMTextList, TextList, cut_tokens, show_rows
 from .stream import Loader, as_store
 
@@ -88,11 +89,26 @@ def classes(self:DataBunch): return self.train_ds.y.classes
 def c(self:DataBunch): return len(self.vocab) if self.is_lm else self.train_ds.y.c
 
 # %% ../../nbs/01_text/19_bunch.ipynb #89c404cd
+@patch(as_prop=True)
+def shared_texts(self:DataBunch)->dict: # for valid and test, if it is there: a number of texts
+    "How many texts of each set occur in the training set as well"
+    sets = dict(valid=self.valid_ds, test=self.test_ds)
+    known = self.__dict__.setdefault('_shared', {})
+    for name,ds in sets.items():
+        if ds is None or known.get(name, (None,))[0] is ds: continue
+        known[name] = ds,shared_texts(self.train_ds, ds)
+    return {name: known[name][1] for name,ds in sets.items() if ds is not None}
+
 @patch
 def __repr__(self:DataBunch):
     lines = [f'{type(self).__name__}{" (backwards)" if self.backwards else ""}']
+    shared = {} if self.is_lm else self.shared_texts
     for name,ds in (('Train',self.train_ds), ('Valid',self.valid_ds), ('Test',self.test_ds)):
-        if ds is not None: lines.append(f'{name}: {len(ds):,} texts, {ds.store.n_tokens:,} tokens')
+        if ds is None: continue
+        unknown = ', no labels' if ds.y.kind=='empty' else ''
+        both = shared.get(name.lower())
+        both = f', {both:,} of them in training as well' if both else ''
+        lines.append(f'{name}: {len(ds):,} texts{both}, {ds.store.n_tokens:,} tokens{unknown}')
     classes = self.classes or []
     shown = ', '.join(map(str, classes[:8]))
     if classes: lines.append(f'Classes: {shown}{", …" if len(classes)>8 else ""}')
@@ -156,6 +172,19 @@ def one_item(self:DataBunch,
     xb = torch.from_numpy(ids.copy())[None] # a copy, since torch takes no reversed arrays
     return xb.to(device),torch.zeros(1, dtype=torch.int64, device=device)
 
+# %% ../../nbs/01_text/19_bunch.ipynb #a8601543
+@patch
+def warn_unknown(self:DataBunch,
+    texts:list, # texts to predict
+    most:float=.5, # so large a share of unknown words is no reason to warn
+):
+    "Warn if the vocabulary knows less than half of the words in `texts`, of which a sample is looked at"
+    sample = texts[::max(1, len(texts)//20)]
+    share = unknown_share([i for text in sample for i in self.encode(text)], self.vocab)
+    if share<=most: return
+    note = unknown_note(sample, self.tokenizer, self.vocab, most, 'the texts to predict', share)
+    if note is not None: warnings.warn(note)
+
 # %% ../../nbs/01_text/19_bunch.ipynb #dfe44c37
 @patch
 def decode_pred(self:DataBunch,
@@ -207,7 +236,8 @@ def add_test_folder(self:DataBunch,
     label=None, # labels, or one label for all
 )->DataBunch: # itself
     "Add the text files of a folder to predict"
-    return self.add_test(TextList.from_folder(self.path/test_folder), label)
+    x = TextList.from_folder(self.path/test_folder)
+    return self.add_test(x, folder_labels(x.raw, self.train_ds.y) if label is None else label)
 
 # %% ../../nbs/01_text/19_bunch.ipynb #45a9d961
 def _as_python(o): return o.item() if isinstance(o, np.generic) else o
@@ -291,6 +321,24 @@ def _raw_from_json(o):
     if isinstance(o, dict): return Path(o['path'])
     return tuple(o) if isinstance(o, list) else o
 
+# %% ../../nbs/01_text/19_bunch.ipynb #8736fedf
+def _weights_to_json(weights):
+    "Weights of any kind as JSON can hold them"
+    if weights is None or isinstance(weights, str): return weights
+    if isinstance(weights, dict):
+        return dict(classes=list(map(_as_python, weights)), numbers=[float(o) for o in weights.values()])
+    return dict(numbers=[float(o) for o in weights])
+
+def _weights_from_json(o):
+    "What `_weights_to_json` got"
+    if o is None or isinstance(o, str): return o
+    return dict(zip(o['classes'], o['numbers'])) if 'classes' in o else np.array(o['numbers'])
+
+def _sampler_to_json(sampler):
+    "A sampler that is a list of positions, None if there is none, False if it can't be written"
+    if sampler is None: return None
+    return [int(o) for o in sampler] if isinstance(sampler, (list,tuple,range,np.ndarray)) else False
+
 # %% ../../nbs/01_text/19_bunch.ipynb #5cce0489
 @patch
 def save(self:DataBunch,
@@ -307,16 +355,19 @@ def save(self:DataBunch,
         files[f'{name}/offsets.npy'] = _npy(ds.store.offsets)
         files[f'{name}/labels.npy'] = _npy(ds.labels)
         files[f'{name}/raw.json'] = json.dumps([_raw_to_json(o) for o in ds.x.raw]).encode()
-    save_archive(self.path/file, meta=dict(what='data', state=self.export_state(), sets=sets), files=files)
+    drawn = dict(weights=_weights_to_json(getattr(self, 'weights', None)),
+        sampler=_sampler_to_json(getattr(self, 'sampler', None)))
+    if self._loss is not None: warnings.warn('the loss that was set as data.loss_func is not saved: set it again')
+    save_archive(self.path/file, meta=dict(what='data', state=self.export_state(), sets=sets, drawn=drawn), files=files)
 
 # %% ../../nbs/01_text/19_bunch.ipynb #9e9f7525
 def load_data(
     path, # folder
     file='data_save.tnb', # archive in it
-    bs:int=64, # documents a batch, or rows of the stream
-    val_bs:int|None=None, # for validation, `bs` if None
+    bs:int|None=None, # documents a batch, or rows of the stream; as saved if None
+    val_bs:int|None=None, # for validation; as saved if None
     device=None, # where batches go, `default_device()` if None
-    **kwargs, # for `create`: `seed`, `bptt`, `backwards`, …
+    **kwargs, # for `create`: `seed`, `bptt`, `backwards`, …; as saved where they are not given
 )->DataBunch: # of the kind that was saved
     "Read what `DataBunch.save` wrote; raises an ArchiveError if it is no archive of data"
     archive = load_archive(Path(path)/file)
@@ -328,11 +379,19 @@ def load_data(
     sets = {name: _read_set(archive.files, name, d, processor, path) for name in archive.meta['sets']}
     for name,ds in sets.items():
         if archive.meta['sets'][name]['y'] is not None: ds.y = ds.y.empty(len(ds)) # it had no labels
-    options = {name: value for name,value in d['options'].items() if name!='val_bs'}
-    options.update(kwargs)
+    options = d['options'] | _drawn(archive.meta.get('drawn', {}), kwargs) | kwargs # `drawn` is not in older files
+    if val_bs is not None: options['val_bs'] = val_bs
+    bs = d['bs'] if bs is None else bs
     cls = bunch_classes[d['is_lm']]
-    return cls.create(sets['train'], sets['valid'], sets.get('test'), path=path, bs=bs, val_bs=val_bs,
-        device=device, **options)
+    return cls.create(sets['train'], sets['valid'], sets.get('test'), path=path, bs=bs, device=device, **options)
+
+def _drawn(d, given):
+    "How training texts are drawn, from the archive; a sampler that is not in it has to be `given`"
+    if d.get('sampler') is False and 'sampler' not in given:
+        warnings.warn('these data were saved with a sampler of its own that no file can hold: '
+            'give it again, as in load_data(path, sampler=…)')
+    res = dict(weights=_weights_from_json(d.get('weights')), sampler=d.get('sampler') or None)
+    return {name: value for name,value in res.items() if value is not None}
 
 def _read_set(files, name, d, processor, path):
     "The data set `name` in the files of an archive"

@@ -10,10 +10,10 @@ __all__ = ['loss_of_kind', 'Category', 'MultiCategory', 'FloatItem', 'as_name', 
            'MultiCategoryList', 'is_one_or_zero', 'as_one', 'FloatList', 'label_class']
 
 # %% ../../nbs/01_text/13_labels.ipynb #ef298560
-import copy, warnings
+import copy
 from collections import Counter
 
-import numpy as np, pandas as pd
+import numpy as np
 from fastcore.basics import patch
 
 from ..base import kind_of, listed
@@ -154,7 +154,7 @@ def need_labels(
     what:str='there is nothing to compare predictions with', # why labels are wanted, said in the error
 ):
     "Raise a ValueError if `data` are texts without labels"
-    y = getattr(getattr(data, 'dataset', data), 'y', data)
+    y = data.y if hasattr(data, 'y') else getattr(getattr(data, 'dataset', None), 'y', data)
     if getattr(y, 'kind', None)!='empty': return
     raise ValueError(f'these {len(y)} texts have no labels, so {what}: `get_preds` predicts them; '
         'to measure, give their labels, as in data.add_test(texts, label=labels)')
@@ -279,6 +279,22 @@ def analyze_pred(self:MultiCategoryList,
     "The classes that `pred` decides for"
     return (pred>=thresh).float()
 
+# %% ../../nbs/01_text/13_labels.ipynb #87efd628
+def _no_numbers(items, e):
+    "What is wrong with `items`, which are not all numbers"
+    cells = [v for o in items for v in (o if isinstance(o, (list,tuple,np.ndarray)) else [o])]
+    words = [str(o) for o in cells if not _has_number(o)]
+    if not words: return f'labels must be numbers here, in rows of one length: {e}'
+    told = listed([f'{o!r} ({n} times)' for o,n in Counter(words).most_common()], 5)
+    return (f'labels must be numbers here, but there are {told}. For classes give label_cls=CategoryList, '
+        'or columns of 0 and 1 (or no and yes) for several classes each')
+
+def _has_number(o):
+    "Can `o` be read as a number?"
+    try: float(o)
+    except (TypeError,ValueError): return False
+    return True
+
 # %% ../../nbs/01_text/13_labels.ipynb #23878e9f
 class FloatList(LabelItems):
     "A number each, or several"
@@ -303,21 +319,6 @@ class FloatList(LabelItems):
         _check_numbers(numbers, self.log)
         self.labels = np.log(numbers) if self.log else numbers
         return np.ones(len(self.raw), dtype=bool)
-
-def _no_numbers(items, e):
-    "What is wrong with `items`, which are not all numbers"
-    cells = [v for o in items for v in (o if isinstance(o, (list,tuple,np.ndarray)) else [o])]
-    words = [str(o) for o in cells if not _has_number(o)]
-    if not words: return f'labels must be numbers here, in rows of one length: {e}'
-    told = listed([f'{o!r} ({n} times)' for o,n in Counter(words).most_common()], 5)
-    return (f'labels must be numbers here, but there are {told}. For classes give label_cls=CategoryList, '
-        'or columns of 0 and 1 (or no and yes) for several classes each')
-
-def _has_number(o):
-    "Can `o` be read as a number?"
-    try: float(o)
-    except (TypeError,ValueError): return False
-    return True
 
 def _check_numbers(numbers, log):
     "Raise a ValueError for numbers that nobody can learn"
@@ -346,9 +347,11 @@ def analyze_pred(self:FloatList,
     "The number that `pred` decides for"
     return pred
 
-# %% ../../nbs/01_text/13_labels.ipynb #322c1f17
+# %% ../../nbs/01_text/13_labels.ipynb #83120390
 def _is_float(o): return isinstance(o, (float,np.floating))
-def _is_number(o): return _is_float(o) or isinstance(o, (int,np.integer)) and not isinstance(o, bool)
+def _is_number(o): return isinstance(o, (int,float,np.number)) and not isinstance(o, bool)
+
+# %% ../../nbs/01_text/13_labels.ipynb #322c1f17
 def _is_collection(o): return isinstance(o, (list,tuple,set,frozenset,np.ndarray))
 
 def label_class(

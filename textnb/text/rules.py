@@ -132,7 +132,7 @@ def fix_html(
 
 # %% ../../nbs/01_text/01_rules.ipynb #5e5e03ac
 _rep = Replace(r'(\S)(\1{3,})', lambda m: (f' {TK_REP} {len(m[0])} ', m[1], ' '))
-_wrep = Replace(r'(\b\w+\W+)(\1{3,})', lambda m: (f' {TK_WREP} {len(m[2].split())+1} ', m[1], ' '))
+_wrep = Replace(r'(\b\w+\W+)(\1{3,})', lambda m: (f' {TK_WREP} {len(m[0])//len(m[1])} ', m[1], ' '))
 
 # %% ../../nbs/01_text/01_rules.ipynb #098ae2c3
 def _four_equal(

@@ -8,7 +8,6 @@ Docs: https://textnb.github.io/textnb/01_text/splits.html.md"""
 __all__ = ['ItemList', 'check_shares']
 
 # %% ../../nbs/01_text/15_splits.ipynb #2e57a386
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from fastcore.basics import patch
 
 from .processor import open_text
 from .items import Items, positions, seeded_rng
-from .draws import draw_parts, split_words, text_groups
+from .draws import draw_parts, split_rows, text_groups
 from .labelled import ItemLists
 
 # %% ../../nbs/01_text/15_splits.ipynb #f9a37f17
@@ -56,6 +55,36 @@ class ItemList(Items):
         train_idx = np.setdiff1d(np.arange(len(self)), valid_idx)
         return self.split_by_idxs(train_idx, valid_idx)
 
+# %% ../../nbs/01_text/15_splits.ipynb #8bc14c1a
+def check_shares(
+    valid_pct:float, # share for validation
+    test_pct:float=0., # share for a test set
+):
+    "Raise a ValueError if the two are no shares, or leave nothing for training"
+    for name,share in dict(valid_pct=valid_pct, test_pct=test_pct).items():
+        if not 0<=share<1: raise ValueError(f'{name} is a share of the items, from 0 to less than 1, not {share}')
+    if valid_pct+test_pct<1: return
+    raise ValueError(f'valid_pct={valid_pct} and test_pct={test_pct} leave nothing to train on: '
+        'together they must be less than 1')
+
+# %% ../../nbs/01_text/15_splits.ipynb #6b2a6d1b
+def _groups(items, by_text):
+    "The groups of equal texts among `items`; where only ids are known, they tell"
+    if not by_text: return np.arange(len(items))
+    return text_groups(items.raw if len(items.raw) else [o.tobytes() for o in items.store or ()])
+
+def _strata(items, stratify):
+    "The class of each of `items`, None if they are not to be told apart"
+    if stratify is None or stratify is False: return None
+    if callable(stratify): return [stratify(o) for o in items.raw]
+    if isinstance(stratify, (str,int)) and stratify is not True:
+        idx = items.table_cols(stratify, 'stratify', 'give a function, or a label for each item')[0]
+        return items.inner_df.iloc[:,idx].tolist()
+    labels = [] if stratify is True else list(stratify)
+    if len(labels)==len(items): return labels
+    raise ValueError(f'stratify has {len(labels)} labels for {len(items)} items: '
+        'give the label column, a function of an item, or one label for each')
+
 # %% ../../nbs/01_text/15_splits.ipynb #ea8484e9
 @patch
 def split_none(self:ItemList)->ItemLists: # `valid` is empty
@@ -77,35 +106,6 @@ def split_by_rand_pct(self:ItemList,
     sizes = [int(valid_pct*n), int(test_pct*n)] if test_pct else [int(valid_pct*n)]
     *parts,rest = draw_parts(groups, sizes, seeded_rng(seed), _strata(self, stratify))
     return self.split_by_idxs(np.sort(rest), *parts)
-
-def check_shares(
-    valid_pct:float, # share for validation
-    test_pct:float=0., # share for a test set
-):
-    "Raise a ValueError if the two are no shares, or leave nothing for training"
-    for name,share in dict(valid_pct=valid_pct, test_pct=test_pct).items():
-        if not 0<=share<1: raise ValueError(f'{name} is a share of the items, from 0 to less than 1, not {share}')
-    if valid_pct+test_pct<1: return
-    raise ValueError(f'valid_pct={valid_pct} and test_pct={test_pct} leave nothing to train on: '
-        'together they must be less than 1')
-
-def _groups(items, by_text):
-    "The groups of equal texts among `items`; where only ids are known, they tell"
-    if not by_text: return np.arange(len(items))
-    return text_groups(items.raw if len(items.raw) else [o.tobytes() for o in items.store or ()])
-
-def _strata(items, stratify):
-    "The class of each of `items`, None if they are not to be told apart"
-    if stratify is None or stratify is False: return None
-    if callable(stratify): return [stratify(o) for o in items.raw]
-    if isinstance(stratify, (str,int)) and stratify is not True:
-        idx = items.table_cols(stratify, 'stratify', 'give a function, or a label for each item')[0]
-        return items.inner_df.iloc[:,idx].tolist()
-    labels = [] if stratify is True else list(stratify)
-    if len(labels)==len(items): return labels
-    raise ValueError(f'stratify has {len(labels)} labels for {len(items)} items: '
-        'give the label column, a function of an item, or one label for each')
-
 
 # %% ../../nbs/01_text/15_splits.ipynb #e8cf518b
 @patch
@@ -191,10 +191,4 @@ def split_from_df(self:ItemList,
 )->ItemLists: # both, and the test set if there is one
     "Split by a column of the table; raises a ValueError for values that are no parts of a split"
     idx = self.table_cols(col, 'split', 'there is no column to split by')[0]
-    words = split_words(self.inner_df.iloc[:,idx].tolist(), col)
-    train,valid,test = (np.flatnonzero(words==part) for part in ('train','valid','test'))
-    if len(test) and not len(valid):
-        warnings.warn(f'column {col!r} marks {len(test)} rows for the test set and none for validation: those rows are '
-            'the validation set. For a test set as well, mark some of the others with valid')
-        valid,test = test,valid
-    return self.split_by_idxs(train, valid, test if len(test) else None)
+    return self.split_by_idxs(*split_rows(self.inner_df.iloc[:,idx].tolist(), col))

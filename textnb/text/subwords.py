@@ -180,7 +180,7 @@ def load(cls:SubwordTokenizer,
     if not Path(path).is_file(): raise FileNotFoundError(f'{path} is not there: a model of sub-words is wanted')
     model = Path(path).read_bytes()
     res = cls(model, 'tokenizers' if model.lstrip()[:1]==b'{' else 'sentencepiece')
-    try: res.itos
+    try: _ = res.itos # reads it
     except ImportError: raise
     except Exception as e: # each library has errors of its own
         raise ValueError(f'{path} is not a model of sub-words, or is damaged: {e}') from e

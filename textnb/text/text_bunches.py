@@ -17,11 +17,13 @@ from fastcore.basics import patch
 from ..base import ArchiveError, default_device, did_you_mean, load_pickle_list
 from .pipeline import Tokenizer
 from .vocab import Vocab
-from .tables import find_cols, read_table
+from .tables import find_cols, read_table, text_values
 from .processor import TextProcessor
 from .items import peek_seed, seeded_rng
+from .draws import draw_parts, split_rows, text_groups
 from .labels import MultiCategoryList
 from .labelled import ItemLists, LabelList, bunch_classes
+from .splits import check_shares
 from .texts import LMTextList, TextList, text_extensions
 from .stream import LMLoader, as_store
 from .batches import DocLoader, balanced_weights
@@ -195,7 +197,7 @@ def from_df(cls:TextDataBunch,
     path, # folder for models and exports
     train_df:pd.DataFrame, # to learn from
     valid_df:pd.DataFrame, # to check with
-    test_df:pd.DataFrame|None=None, # to predict; needs no label column
+    test_df:pd.DataFrame|None=None, # to predict; needs no label column, and can be measured on if it has one
     tokenizer:Tokenizer|None=None, # how texts become tokens
     vocab=None, # a `Vocab`; None: made from the training texts
     classes:list|None=None, # names of the classes; None: those of the training labels
@@ -220,13 +222,27 @@ def from_df(cls:TextDataBunch,
     valid = TextList.from_df(valid_df, path, text_cols, processor)
     src = ItemLists(path, train, valid)
     res = src.label_for_lm() if cls.is_lm else src.label_from_df(label_cols, classes=classes, label_delim=label_delim)
-    if test_df is not None: res.add_test(TextList.from_df(test_df, path, _test_cols(test_df, train_df, text_cols)))
+    if test_df is not None:
+        test = TextList.from_df(test_df, path, _test_cols(test_df, train_df, text_cols))
+        res = res.add_test(test) if cls.is_lm else res.add_test_table(test, label_cols)
     return res.databunch(**kwargs)
 
 def _test_cols(test_df, train_df, cols):
     "The text columns of `test_df`: those of the same name, if they are there"
     names = [train_df.columns[c] for c in find_cols(train_df, cols, 'text')]
     return names if set(names)<=set(test_df.columns) else cols
+
+# %% ../../nbs/01_text/20_text_bunches.ipynb #9092bf44
+def _draw_rows(df, valid_pct, test_pct, seed, text_cols, label_cols):
+    "Positions for training, validation and testing (None for no share) in `df`"
+    check_shares(valid_pct, test_pct)
+    n = len(df)
+    groups = np.arange(n) if text_cols is None else text_groups(text_values(df, find_cols(df, text_cols, 'text')))
+    strata = None
+    if label_cols is not None: strata = [tuple(o) for o in df.iloc[:,find_cols(df, label_cols, 'label')].to_numpy()]
+    sizes = [min(int(valid_pct*n)+1, n-1) if valid_pct else 0, int(test_pct*n)]
+    valid,test,train = draw_parts(groups, sizes, seeded_rng(seed), strata)
+    return train, valid, test if test_pct else None
 
 # %% ../../nbs/01_text/20_text_bunches.ipynb #5f063376
 @patch(cls_method=True)
@@ -244,15 +260,23 @@ def from_csv(cls:TextDataBunch,
     label_cols=0, # column of the labels, or several
     label_delim:str|None=None, # between labels in one string
     seed:int|None=None, # of the split and the shuffling; None follows NumPy's global generator
+    valid_col=None, # column that says what each row is for, instead of a draw
+    test_pct:float=0., # share for a test set with labels
+    stratify:bool=False, # draw the same share of each class?
+    by_text:bool=True, # keep equal texts on one side?
     **kwargs, # for `from_df`
 ): # a bunch of class `cls`
     "A bunch from a CSV file, part of it drawn for validation"
     df = read_table(Path(path)/csv_name, delimiter, header, text_cols)
-    if not 0<=valid_pct<1: raise ValueError(f'valid_pct is a share of the rows, from 0 to less than 1, not {valid_pct}')
     test_df = None if test is None else read_table(Path(path)/test, delimiter, header)
-    order = seeded_rng(seed).permutation(len(df))
-    n_valid = min(int(valid_pct*len(df))+1, len(df)-1) if valid_pct else 0
-    return cls.from_df(path, df.iloc[order[n_valid:]], df.iloc[order[:n_valid]], test_df, tokenizer, vocab, classes,
+    if valid_col is not None: rows = split_rows(df.iloc[:,find_cols(df, valid_col, 'split')[0]].tolist(), valid_col)
+    else:
+        texts = text_cols if by_text else None
+        rows = _draw_rows(df, valid_pct, test_pct, seed, texts, label_cols if stratify else None)
+    train_df,valid_df,drawn_df = (None if o is None else df.iloc[o] for o in rows)
+    if test_df is not None and drawn_df is not None:
+        raise ValueError(f'there would be two test sets: the file {test!r}, and {len(drawn_df)} rows of {csv_name}')
+    return cls.from_df(path, train_df, valid_df, drawn_df if test_df is None else test_df, tokenizer, vocab, classes,
         text_cols, label_cols, label_delim, seed=seed, **kwargs)
 
 # %% ../../nbs/01_text/20_text_bunches.ipynb #8e318c79

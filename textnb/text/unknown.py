@@ -79,14 +79,14 @@ def uncut_script(
     "Say so if `texts` are in a language without spaces that `tokenizer` does not cut into words"
     sample = [join_texts(o, include_bos=False)[:5000] for o in texts[::max(1, len(texts)//100)]]
     language = _main_script(' '.join(sample))
-    if language is None: return None
     tokenizer = Tokenizer() if tokenizer is None else tokenizer
+    if language is None or getattr(tokenizer.tok, 'rules_first', False): return None # sub-words know where to cut
     tokens = [o for text in sample for o in tokenizer.process_text(text)]
     lengths = [(len(part), part) for o in tokens for part in _stretches(o, language)]
     mean = sum(n for n,_ in lengths)/max(1, len(lengths))
     if mean<=_scripts[language][1]: return None
-    cut = tokenizer.tok
-    return (f'these texts are {language}, which has no spaces between words, and {type(cut).__name__} leaves whole '
+    cut = type(tokenizer.tok).__name__
+    return (f'these texts are {language}, which has no spaces between words, and {cut} leaves whole '
         f'clauses as one token, such as {max(lengths)[1][:20]!r} ({mean:.0f} characters a token on average): a model '
         f'learns little from them. Sub-words learn from the texts where to cut: {cure}')
 

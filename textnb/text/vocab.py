@@ -10,7 +10,6 @@ __all__ = ['Vocab']
 # %% ../../nbs/01_text/05_vocab.ipynb #d80c4841
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 
 from fastcore.basics import patch
 

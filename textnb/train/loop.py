@@ -17,6 +17,7 @@ from fastcore.basics import patch
 from torch import nn
 
 from ..base import default_device, defaults, full_float32, preserve_rng, to_device
+from ..text import need_labels
 from .callback import *
 from .groups import *
 from .losses import *
@@ -188,7 +189,8 @@ def evaluating(self:TrainingLoop): # a context manager that gives the model
 # %% ../../nbs/02_train/06_loop.ipynb #0b34497d
 @patch
 def _validate(self:TrainingLoop, dl, metrics):
-    "Loss and metrics over `dl`"
+    "Loss and metrics over `dl`; raises a ValueError if its texts have no labels"
+    need_labels(dl)
     loss = AvgMetric(lambda pred,targ: self.loss)
     metrics = [as_metric(m) for m in metrics]
     for m in metrics: m.reset()

@@ -15,6 +15,7 @@ from fastcore.basics import patch
 from torch import Tensor
 
 from ..base import DatasetType, progress, to_device
+from ..text import need_labels
 from .losses import *
 
 # %% ../../nbs/02_train/07_predicting.ipynb #9f7f75b2
@@ -54,8 +55,10 @@ def iter_preds(self:Predicting,
 ): # yields `(preds, targets)`, or `(preds, targets, losses)`, on the learner's device
     "Predictions batch by batch, in the loader's order"
     activ = activ or self.activation
+    dl = self.data.valid_dl if dl is None else dl
+    if with_loss: need_labels(dl, 'there is no loss')
     state = None
-    for batch in islice(self.data.valid_dl if dl is None else dl, n_batch):
+    for batch in islice(dl, n_batch):
         xb,yb = to_device(batch, self.device)
         with self.evaluating() as model:
             if state is not None: model.state = state
