@@ -209,4 +209,37 @@ def test_configurations_by_their_long_names():
 
 def test_folders_have_ls(tmp_path):
     for name in ('b.txt', 'a.txt'): (tmp_path/name).touch()
-    assert [o.name for o in tmp_path.ls()]==['a.txt', 'b.txt']
+    assert sorted(o.name for o in tmp_path.ls())==['a.txt', 'b.txt']
+
+def test_learner_callbacks(tmp_path):
+    "Made by a learner with arguments behind it, told what happened, and found on the learner"
+    class WatchLosses(LearnerCallback):
+        def __init__(self, learn, first=0):
+            super().__init__(learn)
+            self.seen = [first]
+        def on_epoch_end(self, epoch, last_metrics, **kwargs): self.seen.append((epoch, last_metrics[0]))
+    learn = text_classifier_learner(bunch(tmp_path), AWD_LSTM, callback_fns=partial(WatchLosses, first='x'), **KW)
+    learn.fit(2)
+    assert learn.watch_losses.seen==['x', *enumerate(learn.recorder.val_losses)]
+    assert learn.watch_losses.data is learn.data and learn.watch_losses.recorder is learn.recorder
+
+WANTED = '''ClassificationInterpretation LabelSmoothingCrossEntropy FlattenedLoss LearnerCallback EmptyLabel EmptyLabelList mse rmse mae
+r2_score exp_rmspe transformer_lm_config transformer_clas_config transformerxl_lm_config transformerxl_clas_config F1Score FBeta Precision
+Recall AUROC KappaScore MatthewsCorreff error_rate Perplexity accuracy_thresh fbeta ReduceLROnPlateauCallback'''.split()
+
+def test_the_star_brings_what_old_code_calls_bare():
+    import textnb.all
+    assert [o for o in WANTED if o not in textnb.all.__all__]==[]
+
+def test_what_became_of_a_name():
+    from textnb.coming_from_fastai import fastai_names, what_became_of
+    told = {o.name: o for o in fastai_names() if o.module.endswith('version 1')}
+    assert all(told[o].fate=='there' for o in WANTED if o in told) and len(told)>400
+    assert what_became_of('annealing_cos').endswith('here it is `anneal_cos`.')
+    assert 'was left out: about images' in what_became_of('dice')
+    assert "Did you mean 'TextDataBunch'?" in what_became_of('TextDataBunche')
+
+def test_an_old_name_of_the_star_import_is_explained():
+    import textnb.all
+    with pytest.raises(AttributeError, match='`FlatCosScheduler`'): textnb.all.FlatCosAnnealScheduler
+    assert not hasattr(textnb.all, '__wrapped__')

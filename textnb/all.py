@@ -40,12 +40,12 @@ from .train import (AccumulateScheduler, accuracy, accuracy_thresh, AdamW, annea
     auc_roc_score, AUROC, AvgMetric, BCEWithLogitsFlat, Callback, CancelBatchException, CancelEpochException,
     CancelFitException, CancelStepException, CheckpointCallback, ConfusionMatrix, CrossEntropyFlat, CSVLogger,
     EarlyStoppingCallback, error_rate, exp_rmspe, F1Score, fbeta, FBeta, FlatCosScheduler, FlatLoss, FlattenedLoss,
-    get_activation, GradientClipping, KappaScore, LabelSmoothingCrossEntropy, Learner, LearnerCallback, LoadReport, LRFinder, mae,
-    MatthewsCorrcoef, MatthewsCorreff, mean_absolute_error, mean_squared_error, Metric, MixedPrecision, mse,
-    MSELossFlat, MultiLabelFbeta, one_cycle, OneCycleScheduler, perplexity, Perplexity, Precision, r2_score, R2Score,
-    Recall, Recorder, ReduceLROnPlateau, ReduceLROnPlateauCallback, rmse, RNNTrainer, root_mean_squared_error,
-    SaveModelCallback, Scheduler, StopAfterNBatches, suggest_lr, TerminateOnNaN, TerminateOnNaNCallback,
-    top_k_accuracy, TrackerCallback)
+    get_activation, GradientClipping, KappaScore, LabelSmoothingCrossEntropy, Learner, LearnerCallback, LoadReport,
+    LRFinder, mae, MatthewsCorrcoef, MatthewsCorreff, mean_absolute_error, mean_squared_error, Metric, MixedPrecision,
+    mse, MSELossFlat, MultiLabelFbeta, one_cycle, OneCycleScheduler, perplexity, Perplexity, Precision, r2_score,
+    R2Score, Recall, Recorder, ReduceLROnPlateau, ReduceLROnPlateauCallback, rmse, RNNTrainer,
+    root_mean_squared_error, SaveModelCallback, Scheduler, StopAfterNBatches, suggest_lr, TerminateOnNaN,
+    TerminateOnNaNCallback, top_k_accuracy, TrackerCallback)
 
 # %% ../nbs/11_all.ipynb #2c94b464
 # chkstyle: skip

@@ -7,13 +7,13 @@ Docs: https://textnb.github.io/textnb/10_lessons/coming_from_fastai.html.md"""
 # %% auto #0
 __all__ = ['FastaiName', 'fastai_names', 'what_became_of']
 
-# %% ../nbs/10_lessons/07_coming_from_fastai.ipynb #e9da510d
+# %% ../nbs/10_lessons/07_coming_from_fastai.ipynb #a1728d08
 from collections import namedtuple
 from functools import cache
 
 from .base import did_you_mean
 
-# %% ../nbs/10_lessons/07_coming_from_fastai.ipynb #55f41384
+# %% ../nbs/10_lessons/07_coming_from_fastai.ipynb #13de0481
 _text_half = '''
 ## fastai.text.transform
 BaseTokenizer SpacyTokenizer Tokenizer Vocab fix_html replace_all_caps replace_rep replace_wrep rm_useless_spaces
@@ -25,8 +25,10 @@ BaseTokenizer.tokenizer BaseTokenizer.add_special_cases
 LanguageModelPreLoader SortSampler SortishSampler TextList pad_collate TextDataBunch TextLMDataBunch TextClasDataBunch
 Text open_text TokenizeProcessor NumericalizeProcessor OpenFileProcessor LMLabelList LMTextList SPProcessor
 text_extensions
-TextDataBunch.from_ids TextDataBunch.from_tokens TextDataBunch.from_df TextDataBunch.from_csv TextDataBunch.from_folder
-TextDataBunch.load TextLMDataBunch.create TextClasDataBunch.create TextList.from_folder TextList.from_df TextList.from_csv
+TextDataBunch.from_ids TextDataBunch.from_tokens TextDataBunch.from_df TextDataBunch.from_csv
+TextDataBunch.from_folder
+TextDataBunch.load TextLMDataBunch.create TextClasDataBunch.create TextList.from_folder TextList.from_df
+TextList.from_csv
 TextList.get TextList.reconstruct TextList.show_xys TextList.show_xyzs SPProcessor.load
 TextList.label_for_lm = ItemLists.label_for_lm
 LanguageModelPreLoader.on_epoch_begin = LanguageModelPreLoader.set_epoch
@@ -76,7 +78,7 @@ show_piece_attn = shade
 value2rgba: a colour map is an argument of `shaded_html`, `shaded_png` and their like
 '''
 
-# %% ../nbs/10_lessons/07_coming_from_fastai.ipynb #8db0697f
+# %% ../nbs/10_lessons/07_coming_from_fastai.ipynb #e0743c17
 _training_half = '''
 ## fastai.basic_data
 DataBunch DatasetType load_data
@@ -262,7 +264,7 @@ get_source_link: the pages of the documentation show the code
 show_video: Jupyter shows videos itself
 '''
 
-# %% ../nbs/10_lessons/07_coming_from_fastai.ipynb #9b5a4b4c
+# %% ../nbs/10_lessons/07_coming_from_fastai.ipynb #a57f4560
 _version_2 = '''
 ## fastai.text.core
 BaseTokenizer SpacyTokenizer Tokenizer fix_html replace_all_caps replace_rep replace_wrep rm_useless_spaces
@@ -344,7 +346,7 @@ CorpusBLEUMetric: nothing here translates
 LabelSmoothingCrossEntropyFlat = LabelSmoothingCrossEntropy
 '''
 
-# %% ../nbs/10_lessons/07_coming_from_fastai.ipynb #00c46c86
+# %% ../nbs/10_lessons/07_coming_from_fastai.ipynb #ab1386e6
 FastaiName = namedtuple('FastaiName', 'name module fate told') # `told`: the name here, or why there is none
 
 def _rows_of(text, version):
@@ -362,7 +364,7 @@ def fastai_names()->list: # of `FastaiName`
     texts = (_text_half, 1), (_training_half, 1), (_version_2, 2)
     return [row for text,version in texts for row in _rows_of(text, version)]
 
-# %% ../nbs/10_lessons/07_coming_from_fastai.ipynb #e9557298
+# %% ../nbs/10_lessons/07_coming_from_fastai.ipynb #ee6a8184
 _sentences = {'there':'`{name}` of {module}: the same name here.',
     'renamed':'`{name}` of {module}: here it is `{told}`.',
     'left out':'`{name}` of {module} was left out: {told}.'}

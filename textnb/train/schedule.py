@@ -158,7 +158,8 @@ def fit_fc(self:Learner,
     "Train with a flat learning rate that falls along a cosine at the end"
     lr = defaults.lr if lr is None else lr
     self.prepare_fit(lr, wd)
-    self.run_epochs(tot_epochs, callbacks=[FlatCosScheduler(lr, moms, start_pct), *callback_list(either(callbacks, cbs))])
+    sched = FlatCosScheduler(lr, moms, start_pct)
+    self.run_epochs(tot_epochs, callbacks=[sched, *callback_list(either(callbacks, cbs))])
 
 # %% ../../nbs/02_train/10_schedule.ipynb #f86d31ec
 @patch
