@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np, torch
 from fastcore.basics import patch
 
-from ..base import check_texts, esc, html_table, new_figure
+from ..base import check_texts, esc, html_table, new_figure, without_math
 from .attribution import *
 from .question import *
 from .record import *
@@ -270,7 +270,7 @@ def caption(self:Faithfulness)->str: # a sentence
 def _with_caveat(caption, rows):
     "A table under its caption, with the warning beneath; as HTML"
     heads,*body = rows
-    return f'<div>{esc(caption)}</div>{html_table(heads, body)}<div><small>{esc(CAVEAT)}</small></div>'
+    return without_math(f'<div>{esc(caption)}</div>{html_table(heads, body)}<div><small>{esc(CAVEAT)}</small></div>')
 
 @patch
 def _repr_html_(self:Faithfulness): return _with_caveat(self.caption(), self.table())

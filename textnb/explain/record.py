@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from fastcore.basics import patch
 
-from ..base import atomic_write
+from ..base import without_math, atomic_write
 from .shading import *
 from ..text import csv_text, merge_spans, sentence_groups, word_groups
 
@@ -107,7 +107,7 @@ def to_html(self:Attribution,
     return figure_html(self.caption(), body, top, cmap, self.signed, zip(self.tokens, self.scores))
 
 @patch
-def _repr_html_(self:Attribution): return self.to_html()
+def _repr_html_(self:Attribution): return without_math(self.to_html())
 
 # %% ../../nbs/06_explain/02_record.ipynb #d7804f82
 @patch

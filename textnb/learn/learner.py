@@ -148,7 +148,8 @@ def language_model_learner(
 def _range_of_numbers(data, y_range):
     "`y_range` as a list; raises a ValueError where the labels are no numbers"
     if data.train_ds.y.kind=='float': return list(y_range)
-    raise ValueError(f'y_range={y_range} is for labels that are numbers, and these are {type(data.train_ds.y).__name__}')
+    raise ValueError(f'y_range={y_range} is for labels that are numbers, '
+        f'and these are a {type(data.train_ds.y).__name__}')
 
 def text_classifier_learner(
     data, # a `DataBunch` of labelled texts

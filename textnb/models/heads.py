@@ -158,13 +158,14 @@ def text_head(
     n_hid:int, # features of a hidden state
     n_class:int, # classes, or numbers to predict
     output_p:float=0., # dropout of the pooled states
-    lin_ftrs:list=None, # sizes of hidden layers; those of `head_config` if None
+    lin_ftrs:list=None, # sizes of hidden layers, or the size of one; those of `head_config` if None
     ps:float=None, # their dropouts: a float, or a list as long as `lin_ftrs`; that of `head_config` if None
     bidir:bool=False, # does the encoder read both ways?
     y_range:tuple=None, # numbers that the answers stay between
 )->PoolingLinearClassifier: # pooling, one block for each hidden layer, and a last one
     "The head of a text classifier"
-    lin_ftrs = list(head_config['lin_ftrs'] if lin_ftrs is None else lin_ftrs)
+    if lin_ftrs is None: lin_ftrs = head_config['lin_ftrs']
+    lin_ftrs = [lin_ftrs] if isinstance(lin_ftrs, int) else list(lin_ftrs)
     if ps is None: ps = head_config['ps']
     drops = [ps]*len(lin_ftrs) if isinstance(ps, (int,float)) else list(ps)
     if len(drops)!=len(lin_ftrs):

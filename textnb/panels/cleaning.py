@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from fastcore.basics import patch
 
-from ..base import esc
+from ..base import esc, text_shown
 from ..text import csv_text, read_table
 from ..explain import methods_of, TextClassificationInterpretation, label_quality
 from .drawing import file_bytes
 from .panel import Panel
+from .patterns import pattern_seconds
 from .rows import (ROW_FILTERS, VIEW, RowsPanel, bounds_of, check_size, excerpt, page_table, reduce_rows,
     render_row, row_parts, rows_state, select_rows)
 from .journal import (Journal, check_label_column, checked_change, cleaned_table, joined_texts, label_name,
@@ -121,7 +122,7 @@ def render_desk(
     said = status_of(state['edits']['rows'].get(row, {})) or 'no decision yet'
     body = f"<section aria-label=\"Row {row}\"><h4>Row {row}: labelled {esc(state['labels'][row])}</h4></section>"
     if 'pieces' in d: body = render_row(d, state['cmap'])
-    text = f"<div class=\"tnb-text\" style=\"font-size:14px;line-height:1.6\">{esc(d['text'])}</div>"
+    text = f"<div class=\"tnb-text\" style=\"font-size:14px;line-height:1.6\">{esc(text_shown(d['text']))}</div>"
     return f'{page}<p><b>{esc(said)}</b></p>{body}<h4>The whole text</h4>{text}'
 
 # %% ../../nbs/07_panels/09_cleaning.ipynb #c9f5b0e1
@@ -367,7 +368,7 @@ def controls(self:CleaningDesk):
     "Filters, order, decisions, and buttons that undo, turn pages and open rows"
     c, b = self.control, self.button
     find = [c('Text', 'text', 'Find', 'show rows with this text'),
-        c('Checkbox', 'regex', 'regex', 'read it as a regular expression'),
+        c('Checkbox', 'regex', 'regex', f'a regular expression, which may search for {pattern_seconds} seconds'),
         c('Dropdown', 'show', 'Show'), c('Dropdown', 'actual', 'Label')]
     order = [c('Dropdown', 'sort', 'Sort by'), c('Dropdown', 'down', 'Order')]
     if self.interp: order += [c('Dropdown', 'predicted', 'Predicted'), c('Dropdown', 'method', 'Shading')]

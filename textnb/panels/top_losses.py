@@ -16,6 +16,7 @@ from ..text import csv_text
 from ..explain import methods_of, mistakes
 from .drawing import panel_table
 from .panel import Panel
+from .patterns import pattern_seconds
 from .rows import (ROW_FILTERS, VIEW, RowsPanel, bounds_of, check_size, excerpt, row_parts, rows_state,
     select_rows, show_pressed)
 
@@ -198,7 +199,8 @@ def controls(self:TopLossPanel):
     "Filters, order, matrix, and buttons that turn pages and open rows"
     c, b = self.control, self.button
     find = [c('Text', 'text', 'Find', 'show rows with this text'),
-        c('Checkbox', 'regex', 'regex', 'read it as a regular expression'), c('Dropdown', 'show', 'Show')]
+        c('Checkbox', 'regex', 'regex', f'a regular expression, which may search for {pattern_seconds} seconds'),
+        c('Dropdown', 'show', 'Show')]
     classes = [c('Dropdown', 'actual', 'Actual'), c('Dropdown', 'predicted', 'Predicted')]
     order = [c('Dropdown', 'sort', 'Sort by'), c('Dropdown', 'down', 'Order'),
         c('Dropdown', 'method', 'Shading', 'how words are scored in an open row'), c('Dropdown', 'size', 'Rows')]

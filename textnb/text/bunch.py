@@ -261,7 +261,8 @@ _options = dict(pad_idx=lambda e, name: e.whole(name, 0, 2**31), backwards=Entri
 
 def _options_in(e):
     "The settings of loaders in the entries `e` of a state"
-    inner = e.inner('options').only(_options)
+    other = 'pad_first' if e.flag('is_lm') else 'bptt'
+    inner = e.inner('options').only([name for name in _options if name!=other])
     return {name: take(inner, name) for name,take in _options.items() if name in inner.values}
 
 def _processor_from(e):

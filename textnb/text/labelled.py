@@ -188,6 +188,8 @@ def check_enough(
     y:LabelItems, # training labels
 ):
     "Warn of classes with one text or none; raises a ValueError if every text has a class of its own"
+    if y.kind=='multi' and y.c>len(y)>0:
+        warnings.warn(f'there are fewer training texts ({len(y)}) than classes ({y.c}): is it the right label column?')
     if y.kind!='category' or not len(y): return
     count = np.bincount(y.labels, minlength=y.c)
     n,n_found = len(y),int((count>0).sum())
@@ -257,17 +259,23 @@ def _label(self:ItemLists, labels_of, label_cls=None, **kwargs):
 # %% ../../nbs/01_text/14_labelled.ipynb #4a288d38
 def _warn_odd_labels(y, guessed):
     "Warn of training labels that may be others than their user thinks"
-    n = len(y.raw)
-    alike = lookalikes(y.classes) if y.kind in ('category','multi') and y.c<=10_000 else None
-    if alike: warnings.warn(alike)
+    if y.kind in ('category','multi') and y.c<=10_000:
+        alike = lookalikes(y.classes)
+        if alike: warnings.warn(alike)
     if y.kind=='category' and y.c==1:
-        warnings.warn(f'there is only one class, {y.classes[0]!r}, in {n} training labels: '
+        warnings.warn(f'there is only one class, {y.classes[0]!r}, in {len(y.raw)} training labels: '
             'a classifier has nothing to learn. Is it the right label column?')
-    delim = getattr(y, 'label_delim', None)
-    if delim and not any(delim in str(o) for o in y.raw):
-        warnings.warn(f'label_delim={delim!r} is in none of the {n} training labels: '
+    if y.kind=='multi': _warn_odd_several(y)
+    if y.kind=='float' and guessed: _warn_whole(y.raw)
+
+def _warn_odd_several(y):
+    "The same for several classes a text"
+    if not y.one_hot and len(y.raw)>1 and set(y.classes)<={0,1}:
+        warnings.warn('the labels are collections of 0 and 1, which are taken for the names of two classes: '
+            'if they are ones and zeros for classes, give one_hot=True and the names, classes=[…]')
+    if y.label_delim and not any(y.label_delim in str(o) for o in y.raw):
+        warnings.warn(f'label_delim={y.label_delim!r} is in none of the {len(y.raw)} training labels: '
             'every text has one class at most. Is it another character?')
-    if guessed and y.kind=='float': _warn_whole(y.raw)
 
 def _warn_whole(items):
     "Warn of a few whole numbers that are taken for numbers to learn"

@@ -129,12 +129,13 @@ def empty(self:LabelItems,
     res.labels = np.zeros((n,*self.labels.shape[1:]), dtype=self.labels.dtype)
     return res
 
-# %% ../../nbs/01_text/13_labels.ipynb #08f5b94c
+# %% ../../nbs/01_text/13_labels.ipynb #17f6d34d
 class EmptyLabel(ItemBase):
     "No label: a zero for the model, nothing for the reader"
     def __init__(self): super().__init__(0, '')
     def __hash__(self): return 0
 
+# %% ../../nbs/01_text/13_labels.ipynb #08f5b94c
 class EmptyLabelList(LabelItems):
     "No labels: zeros"
     kind = 'empty'

@@ -430,6 +430,6 @@ def load(cls:TextDataBunch,
         if name in ('train_ids','valid_ids'): raise FileNotFoundError(f'{folder/name}.npy is not there')
     arrays = [array(name) for name in 'train_ids valid_ids test_ids train_lbl valid_lbl'.split()]
     classes = classes_file.read_text(encoding='utf-8').splitlines() if classes_file.exists() else None
-    words = load_pickle_list(vocab_file)
-    with reading(folder): stores = [_old_store(o, words) for o in arrays[:3]]
-    return cls.from_ids(path, words, *stores, *arrays[3:], classes=classes, processor=processor, **kwargs)
+    vocab = Vocab.load(vocab_file)
+    with reading(folder): stores = [_old_store(o, vocab.itos) for o in arrays[:3]]
+    return cls.from_ids(path, vocab, *stores, *arrays[3:], classes=classes, processor=processor, **kwargs)

@@ -32,6 +32,8 @@ class Predicting:
         ds_type=DatasetType.Valid, # a `DatasetType`, or a loader
     ): # a loader
         "The loader for `ds_type`; raises a ValueError if the data has none"
+        if isinstance(ds_type, (int,str)):
+            raise TypeError(f'ds_type={ds_type!r}: give a DatasetType, such as DatasetType.Valid, or a loader')
         if not isinstance(ds_type, DatasetType): return ds_type
         name = ds_type.name.lower()
         find = getattr(self.data, 'dl', None)
@@ -79,6 +81,13 @@ def _ordered(dl, arrays):
     return [a[idx] for a in arrays]
 
 @patch
+def _loader_to_read(self:Predicting, ds_type, ordered):
+    "The loader of `ds_type`; for the training set in order, the one that does not shuffle"
+    fixed = getattr(self.data, 'fix_dl', None) is not None
+    if ds_type==DatasetType.Train and ordered and fixed: ds_type = DatasetType.Fix
+    return self.dl(ds_type)
+
+@patch
 def get_preds(self:Predicting,
     ds_type=DatasetType.Valid, # a `DatasetType`, or a loader
     activ=None, # from logits to predictions; what belongs to the loss by default
@@ -89,10 +98,7 @@ def get_preds(self:Predicting,
     dl=None, # a loader instead of `ds_type`, as in version 2 of fastai
 )->list: # predictions, targets, and losses if asked for; on the CPU
     "Predictions and targets for a data set; raises a ValueError if there is nothing to predict"
-    if dl is not None: ds_type = dl
-    fixed = getattr(self.data, 'fix_dl', None) is not None
-    if ds_type==DatasetType.Train and ordered and fixed: ds_type = DatasetType.Fix
-    dl = self.dl(ds_type)
+    dl = self._loader_to_read(ds_type if dl is None else dl, ordered)
     batches = self.iter_preds(dl, activ, n_batch, with_loss)
     n = len(dl) if n_batch is None else min(n_batch, len(dl))
     if not self.silent and pbar is not False: batches = progress(batches, total=n, desc='predicting')

@@ -67,10 +67,14 @@ def _step_rows(model, ids, state, rows):
 # %% ../../nbs/05_write/04_sampling.ipynb #f3850d9f
 class _Columns:
     "Texts that begin at the same place and are read column by column"
-    def __init__(self, prompts, group, n_words):
+    def __init__(self, prompts, group, n_words, marks):
         self.rows = list(group) # texts that are still written
         self.texts = {r:prompts[r].tolist() for r in group}
-        self.full = {r:len(text)+n_words for r,text in self.texts.items()} # length at which a text is done
+        self.n_words = n_words # that each is to get
+        self.marks = marks
+        self.begins = {r:max(0, len(text)-2) for r,text in self.texts.items()} # a mark at the end of a prompt counts
+        self.had = {r:marks.n_words(text[-2:]) for r,text in self.texts.items()} # words after that
+        self.full = dict.fromkeys(group, math.inf) # length at which a text is done
         self.n = min(map(len, self.texts.values())) # columns that have been read
 
     def at_end(self):
@@ -79,8 +83,10 @@ class _Columns:
 
     def take(self, d, ends):
         "Append a drawn word; does it end the text?"
-        self.texts[d.row].append(d.id)
-        if ends: self.full[d.row] = self.n+1
+        text = self.texts[d.row]
+        text.append(d.id)
+        new = self.marks.n_words(text[self.begins[d.row]:])-self.had[d.row]
+        if ends or new>=self.n_words: self.full[d.row] = self.n+1
 
     def drop_done(self):
         "Leave out what is done; places of the rows that go on, or None if all do"
@@ -92,13 +98,14 @@ class _Columns:
     def column(self): return torch.tensor([self.texts[r][self.n] for r in self.rows]) # the next one
 
 # %% ../../nbs/05_write/04_sampling.ipynb #91bbc19f
-def _side_by_side(model, prompts, group, n_words, choose, stops):
+def _side_by_side(model, prompts, group, n_words, choose, stops, marks):
     "Continue the `prompts` of `group` column by column, and yield what is written"
-    cols = _Columns(prompts, group, n_words)
+    cols = _Columns(prompts, group, n_words, marks)
     logits,state = _ask(model, read_prompt, torch.stack([prompts[r][:cols.n] for r in cols.rows]))
     while cols.rows:
         at_end = cols.at_end()
-        drawn = choose([cols.rows[j] for j in at_end], logits[at_end]) if at_end else []
+        rows = [cols.rows[j] for j in at_end]
+        drawn = choose(rows, logits[at_end], [cols.texts[r] for r in rows]) if at_end else []
         for d in drawn:
             cols.take(d, d.id in stops.ids)
             if d.id not in stops.silent: yield d
@@ -151,38 +158,50 @@ class Sampler:
         self.stops = read_stops(learn, stop, no_unk, learn.data.processor.include_eos)
         self.filters = filters
         self.penalised = filters.get('repetition_penalty', 1)!=1
-        self.marks = set(defaults.text_spec_tok)
+        self.special = set(defaults.text_spec_tok)
+        self.marks = Marks(learn.data.vocab, learn.data.backwards)
 
     def draws(self,
         prompts:list, # ids of each prompt
-        n_words:int, # how many tokens to draw for each
+        n_words:int, # how many words to draw for each; marks are drawn besides
         generators:list, # of `seed_generators`
     ): # an iterator of `Drawn`, as they are drawn
         "Draw words after each of `prompts`"
         if not n_words: return
         vocab = self.learn.data.vocab
         seen = seen_words(vocab, prompts) if self.penalised else None
-        def choose(rows, logits): return self._choose(rows, logits, generators, seen)
+        def choose(rows, logits, texts): return self._choose(rows, logits, texts, generators, seen)
         mem_len = getattr(self.learn.model[0], 'mem_len', None)
         for group in length_groups([len(p) for p in prompts], n_words, self.bs, mem_len):
-            yield from _side_by_side(self.learn.model, prompts, group, n_words, choose, self.stops)
+            yield from _side_by_side(self.learn.model, prompts, group, n_words, choose, self.stops, self.marks)
 
-    def _choose(self, rows, logits, generators, seen):
+    def banned_after(self,
+        texts:list, # ids of each text so far, in the order in which they were written
+    )->torch.Tensor: # ids, or True for those, a row for each text
+        "What must not be drawn after `texts`"
+        barred = [self.marks.barred(t) for t in texts]
+        if not any(map(len, barred)): return self.stops.banned
+        res = torch.zeros(len(texts), len(self.learn.data.vocab.itos), dtype=torch.bool)
+        res[:,self.stops.banned] = True
+        for row,ids in zip(res, barred): row[ids] = True
+        return res
+
+    def _choose(self, rows, logits, texts, generators, seen):
         "A `Drawn` for each of `rows`; `seen` is brought up to date"
-        p = next_probs(logits, self.stops.banned, seen=None if seen is None else seen[rows], **self.filters)
+        p = next_probs(logits, self.banned_after(texts), seen=None if seen is None else seen[rows], **self.filters)
         u = torch.stack([torch.rand((), generator=generators[r], dtype=torch.double) for r in rows])
         ids = draw_ids(p, u).tolist()
         if seen is not None:
             itos = self.learn.data.vocab.itos
             for r,i in zip(rows, ids):
-                if itos[i] not in self.marks: seen[r,i] = True
+                if itos[i] not in self.special: seen[r,i] = True
         return [Drawn(r, i, p[j,i].item(), logits[j]) for j,(r,i) in enumerate(zip(rows, ids))]
 
 # %% ../../nbs/05_write/04_sampling.ipynb #cb34dafd
 def write_ids(
     learn, # a `LanguageLearner`
     texts:list, # the prompts
-    n_words:int, # how many tokens to draw for each
+    n_words:int, # how many words to draw for each; marks come besides
     no_unk:bool=True, # never the unknown word?
     seed=None, # a number, or one for each text, makes the texts repeatable; None draws from torch's global generator
     stop=None, # a token that ends a text, or a list of them
@@ -199,7 +218,7 @@ def write_ids(
 def sample_ids(
     learn, # a `LanguageLearner`
     text:str, # the prompt
-    n_words:int, # how many tokens to draw
+    n_words:int, # how many words to draw; marks come besides
     **settings, # `no_unk`, `seed` and `stop` of `write_ids`, and settings of `next_probs`
 )->list: # ids in the order in which they were drawn
     "Draw `n_words` ids after `text`"
@@ -209,7 +228,7 @@ def sample_ids(
 def write_text(
     learn, # a `LanguageLearner`
     text, # the prompt, or a list of prompts
-    n_words:int=1, # how many tokens to write
+    n_words:int=1, # how many words to write; marks come besides
     no_unk:bool=True, # never the unknown word?
     temperature:float=1., # below 1: less random; 0: always the most probable word
     min_p:float=None, # words less probable than this are never drawn
