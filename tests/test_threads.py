@@ -1,5 +1,5 @@
 "Predicting while another thread trains: predictions are those of some step of the training, and the training is as if nobody had asked"
-import threading, warnings
+import threading
 
 import numpy as np, pandas as pd, pytest, torch
 
