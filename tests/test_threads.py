@@ -1,5 +1,5 @@
 "Predicting while another thread trains: predictions are those of some step of the training, and the training is as if nobody had asked"
-import threading, warnings
+import threading
 
 import numpy as np, pandas as pd, pytest, torch
 
@@ -73,7 +73,7 @@ def test_language_model(tmp_path):
 
 def test_second_fit_and_validation_are_refused(tmp_path):
     l = learner(tmp_path)
-    began,go,errors = threading.Event(),threading.Event(),[]
+    began,go = threading.Event(),threading.Event()
     class Wait(Callback):
         def after_batch(self):
             began.set()

@@ -48,6 +48,7 @@ def before_fit(self:LRFinder):
 @patch
 def after_fit(self:LRFinder): self.learn.may_diverge = False
 
+# %% ../../nbs/02_train/11_finder.ipynb #ba07752b
 @patch
 def before_batch(self:LRFinder):
     lr = anneal_exp(self.start_lr, self.end_lr, self.i/max(1, self.num_it-1))
@@ -71,7 +72,8 @@ def preserved(self:Learner): # a context manager
     weights = {k:v.clone() for k,v in model.state_dict().items()}
     opt = copy.deepcopy(self.opt.state_dict())
     state = copy.deepcopy(getattr(model, 'state', None))
-    position = {k:getattr(self, k) for k in ('epochs_done','epoch','n_epochs','batch_i','with_valid','may_diverge','signs','tally')}
+    names = ('epochs_done','epoch','n_epochs','batch_i','with_valid','may_diverge','signs','tally')
+    position = {k:getattr(self, k) for k in names}
     with preserve_rng():
         try: yield
         finally:

@@ -28,6 +28,7 @@ def broken_weights(
     bad = [name for name,p in model.named_parameters() if not torch.isfinite(p).all()]
     return bad+[name for name,b in model.named_buffers() if b.is_floating_point() and b.isnan().any()]
 
+# %% ../../nbs/02_train/05a_warning_signs.ipynb #aae2788a
 def refuse_broken(
     model:nn.Module, # a model that somebody wants to keep
     what:str='this model', # what it is, for the message

@@ -190,8 +190,9 @@ def _search(model, prompt, s, stops, marks, tree):
         if ends.any(): done += _beams(grown.pick(ends.nonzero()[:,0]), s.length_penalty, ended=True)
         full_ones += _beams(grown.pick((full&~ends).nonzero()[:,0]), s.length_penalty)
         paths = grown.pick((~ends&~full).nonzero()[:,0])
-        if not len(paths) or _is_over(done+full_ones, paths.scores.max().item(), i+1, s.most_tokens, want, s.length_penalty):
-            break
+        if not len(paths): break
+        best = paths.scores.max().item()
+        if _is_over(done+full_ones, best, i+1, s.most_tokens, want, s.length_penalty): break
     best = sorted(full_ones + _beams(paths, s.length_penalty), key=lambda b: -b.score)[:s.beam_sz]
     return sorted(done + best, key=lambda b: -b.score)
 
