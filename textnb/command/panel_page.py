@@ -8,7 +8,7 @@ Docs: https://textnb.github.io/textnb/08_command/panel_page.html.md"""
 __all__ = ['table_panels', 'free_port', 'serve_page', 'table_panel', 'panel_source', 'cmd_panel']
 
 # %% ../../nbs/08_command/08_panel_page.ipynb #8a3716be
-import secrets, signal, socket, subprocess, sys, tempfile, time, warnings, webbrowser
+import secrets, signal, socket, subprocess, sys, tempfile, time, webbrowser
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +17,7 @@ from urllib.request import urlopen
 import pandas as pd
 
 from ..panels import CleaningDesk, page_command, page_files, PANELS, server_command, TopLossPanel
-from ..text import TextClasDataBunch, TextList
+from ..text import TextList
 from ..base import process_mark
 from .looking import *
 from .reading import *

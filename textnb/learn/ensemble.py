@@ -15,7 +15,7 @@ import torch
 from fastcore.basics import patch
 
 from ..base import check_texts, DatasetType, Entries, listed, number_within, reading
-from ..train import as_metric, BCEWithLogitsFlat, call_loss, CrossEntropyFlat, item_losses
+from ..train import as_metric, call_loss, item_losses
 from .serving import activation_named, TextPredictor
 from ..text import need_labels
 from .learner import RNNLearner, archive_readers, learner_from_state, load_learner

@@ -18,7 +18,7 @@ from torch import nn
 from .. import __version__
 from ..base import check_text, check_texts, check_whole, DatasetType, full_float32, save_archive
 from ..text import cut_tokens, show_rows, Text
-from ..train import activation_of, activations, get_activation, reading, refuse_broken
+from ..train import activation_of, activations, read_turn, refuse_broken
 
 # %% ../../nbs/04_learn/02_serving.ipynb #cb062c87
 _lock = threading.Lock()
@@ -44,7 +44,7 @@ def eval_mode(
     model:nn.Module, # put in eval mode inside the block; its flags are restored after the last of several threads
 ):
     "Run a block with `model` in eval mode"
-    with reading(model), full_float32():
+    with read_turn(model), full_float32():
         _enter_eval(model)
         try: yield model
         finally: _leave_eval(model)

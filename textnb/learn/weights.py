@@ -16,7 +16,7 @@ import torch
 from fastcore.basics import patch
 from torch import nn
 
-from ..base import Entries, listed, load_archive, load_pickle_list, load_torch_file, reading
+from ..base import Entries, listed, load_archive, load_torch_file, reading
 from ..text import Tokenizer, Vocab
 from ..train import LoadReport
 from .packing import *

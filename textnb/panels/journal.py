@@ -6,7 +6,7 @@ Docs: https://textnb.github.io/textnb/07_panels/journal.html.md"""
 
 # %% auto #0
 __all__ = ['FIELDS', 'checked_change', 'no_edits', 'reduce_edits', 'journal_lines', 'journal_events', 'replay', 'Journal',
-           'recover_journal', 'text_hash', 'check_label_column', 'joined_texts', 'label_name', 'labels_of',
+           'recover_journal', 'text_hash', 'check_label_column', 'joined_texts', 'label_name', 'labels_as_in',
            'cleaned_table', 'apply_edits']
 
 # %% ../../nbs/07_panels/08_journal.ipynb #cb8e9691
@@ -486,7 +486,7 @@ def _read_label(name, column):
     return _listed_labels(name, column) if kind=='list' else name
 
 # %% ../../nbs/07_panels/08_journal.ipynb #03ba6fa0
-def labels_of(
+def labels_as_in(
     column:pd.Series, # labels of a table
     names, # labels as they are called at the desk
 )->dict: # name -> label as the column has them
@@ -523,7 +523,7 @@ def _find_rows(df, rows, names, texts):
 # %% ../../nbs/07_panels/08_journal.ipynb #8c180634
 def _with_labels(column, new):
     "`column` with other labels, place -> name, in its own type; raises a ValueError if one does not fit"
-    found = labels_of(column, new.values())
+    found = labels_as_in(column, new.values())
     labels = column.to_numpy(dtype=object).copy()
     for i,name in new.items(): labels[i] = found[name]
     dtype = column.dtype

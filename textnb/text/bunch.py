@@ -429,6 +429,21 @@ def _outside(raw, folder):
         if o.parent not in known: known[o.parent] = o.parent.resolve().is_relative_to(root)
         if not known[o.parent]: return o
 
+# %% ../../nbs/01_text/19_bunch.ipynb #0262a27a
+def _drawn(e, given):
+    "How training texts are drawn, from the archive; a sampler that is not in it has to be `given`"
+    sampler = e.take('sampler', lambda x: x is False or _few_wholes(x), 'false or positions', None)
+    if sampler is False and 'sampler' not in given:
+        warnings.warn('these data were saved with a sampler of its own that no file can hold: '
+            'give it again, as in load_data(path, sampler=…)')
+    weights = e.take('weights', lambda x: isinstance(x, (str,dict)), 'a name or weights', None)
+    res = dict(weights=_weights_from_json(weights), sampler=sampler or None)
+    return {name: value for name,value in res.items() if value is not None}
+
+def _few_wholes(x):
+    "Is `x` a list of whole numbers?"
+    return isinstance(x, list) and all(type(o) is int and o>=0 for o in x)
+
 # %% ../../nbs/01_text/19_bunch.ipynb #7fbca142
 def _originals_in(files, name, n, path, file):
     "The originals of the set `name`, for `n` texts; none if they are files outside the folder `path`"
@@ -453,7 +468,7 @@ def _read_set(archive, name, e, processor, path, file):
     _check_labels(res.y, name, len(store))
     return res
 
-# %% ../../nbs/01_text/19_bunch.ipynb #9e9f7525
+# %% ../../nbs/01_text/19_bunch.ipynb #6fd436dc
 def _sets_in(archive, path, file):
     "The data sets in an archive that was read from `file`, and the entries of its state"
     with reading(file, 'meta.json'):
@@ -466,20 +481,7 @@ def _sets_in(archive, path, file):
         _dataset_from(e, processor, path) # an empty one, to look at the rest
     return {name: _read_set(archive, name, e, processor, path, file) for name in names}, e
 
-def _drawn(e, given):
-    "How training texts are drawn, from the archive; a sampler that is not in it has to be `given`"
-    sampler = e.take('sampler', lambda x: x is False or _few_wholes(x), 'false or positions', None)
-    if sampler is False and 'sampler' not in given:
-        warnings.warn('these data were saved with a sampler of its own that no file can hold: '
-            'give it again, as in load_data(path, sampler=…)')
-    weights = e.take('weights', lambda x: isinstance(x, (str,dict)), 'a name or weights', None)
-    res = dict(weights=_weights_from_json(weights), sampler=sampler or None)
-    return {name: value for name,value in res.items() if value is not None}
-
-def _few_wholes(x):
-    "Is `x` a list of whole numbers?"
-    return isinstance(x, list) and all(type(o) is int and o>=0 for o in x)
-
+# %% ../../nbs/01_text/19_bunch.ipynb #9e9f7525
 def load_data(
     path, # folder
     file='data_save.tnb', # archive in it

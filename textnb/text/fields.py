@@ -117,13 +117,14 @@ def read_rows(
     for row in _raw_rows(lines, dialect):
         if row==[_end]: return
         height = _height(row)
-        if row: _check_closed(row, name, line)
+        if row:
+            _check_closed(row, name, line)
+            n = n or len(row)
+            if on_bad_lines=='pad': row += ['']*(n-len(row))
+            if len(row)==n: yield row
+            elif on_bad_lines=='skip': skipped.broken.append((line,len(row)))
+            else: raise _wrong_count(name, line, row, n, dialect)
         else: skipped.blank += 1
-        n = n or len(row)
-        if on_bad_lines=='pad' and 0<len(row)<n: row += ['']*(n-len(row))
-        if row and len(row)==n: yield row
-        elif row and on_bad_lines!='skip': raise _wrong_count(name, line, row, n, dialect)
-        elif row: skipped.broken.append((line,len(row)))
         line += height
 
 # %% ../../nbs/01_text/08b_fields.ipynb #95b099c7

@@ -204,6 +204,35 @@ def check_enough(
     if n<y.c: found.append(f'there are fewer training texts ({n}) than classes ({y.c})')
     if found: warnings.warn('; '.join(found)+'. Give more texts of them, or leave these classes out')
 
+# %% ../../nbs/01_text/14_labelled.ipynb #4a288d38
+def _warn_odd_labels(y, guessed):
+    "Warn of training labels that may be others than their user thinks"
+    if y.kind in ('category','multi') and y.c<=10_000:
+        alike = lookalikes(y.classes)
+        if alike: warnings.warn(alike)
+    if y.kind=='category' and y.c==1:
+        warnings.warn(f'there is only one class, {y.classes[0]!r}, in {len(y.raw)} training labels: '
+            'a classifier has nothing to learn. Is it the right label column?')
+    if y.kind=='multi': _warn_odd_several(y)
+    if y.kind=='float' and guessed: _warn_whole(y.raw)
+
+def _warn_odd_several(y):
+    "The same for several classes a text"
+    if not y.one_hot and len(y.raw)>1 and set(y.classes)<={0,1}:
+        warnings.warn('the labels are collections of 0 and 1, which are taken for the names of two classes: '
+            'if they are ones and zeros for classes, give one_hot=True and the names, classes=[…]')
+    if y.label_delim and not any(y.label_delim in str(o) for o in y.raw):
+        warnings.warn(f'label_delim={y.label_delim!r} is in none of the {len(y.raw)} training labels: '
+            'every text has one class at most. Is it another character?')
+
+def _warn_whole(items):
+    "Warn of a few whole numbers that are taken for numbers to learn"
+    cells = {v for o in items for v in (o if isinstance(o, (list,tuple,np.ndarray)) else [o])}
+    if len(cells)>10 or not all(isinstance(o, (int,float,np.number)) and o==int(o) for o in cells if o==o): return
+    warnings.warn(f'the labels are the whole numbers {listed(sorted(cells))}, and are taken for numbers to learn '
+        "(regression). For classes make whole numbers or words of them, as in df['label'].astype(int), or give 0 and 1 "
+        'in several columns; label_cls=FloatList says that numbers are meant')
+
 # %% ../../nbs/01_text/14_labelled.ipynb #8fefcde2
 def _known(x, y, name):
     "The items of `x` whose label in `y` is known, with their labels"
@@ -255,35 +284,6 @@ def _label(self:ItemLists, labels_of, label_cls=None, **kwargs):
         if labels[name] is None: return LabelList(x, y.empty(len(x)))
         return _known(x, y if name=='training' else y.like(labels[name]), name)
     return LabelLists(self.path, *[pair(name, x) for name,x in sets.items()]).process()
-
-# %% ../../nbs/01_text/14_labelled.ipynb #4a288d38
-def _warn_odd_labels(y, guessed):
-    "Warn of training labels that may be others than their user thinks"
-    if y.kind in ('category','multi') and y.c<=10_000:
-        alike = lookalikes(y.classes)
-        if alike: warnings.warn(alike)
-    if y.kind=='category' and y.c==1:
-        warnings.warn(f'there is only one class, {y.classes[0]!r}, in {len(y.raw)} training labels: '
-            'a classifier has nothing to learn. Is it the right label column?')
-    if y.kind=='multi': _warn_odd_several(y)
-    if y.kind=='float' and guessed: _warn_whole(y.raw)
-
-def _warn_odd_several(y):
-    "The same for several classes a text"
-    if not y.one_hot and len(y.raw)>1 and set(y.classes)<={0,1}:
-        warnings.warn('the labels are collections of 0 and 1, which are taken for the names of two classes: '
-            'if they are ones and zeros for classes, give one_hot=True and the names, classes=[…]')
-    if y.label_delim and not any(y.label_delim in str(o) for o in y.raw):
-        warnings.warn(f'label_delim={y.label_delim!r} is in none of the {len(y.raw)} training labels: '
-            'every text has one class at most. Is it another character?')
-
-def _warn_whole(items):
-    "Warn of a few whole numbers that are taken for numbers to learn"
-    cells = {v for o in items for v in (o if isinstance(o, (list,tuple,np.ndarray)) else [o])}
-    if len(cells)>10 or not all(isinstance(o, (int,float,np.number)) and o==int(o) for o in cells if o==o): return
-    warnings.warn(f'the labels are the whole numbers {listed(sorted(cells))}, and are taken for numbers to learn '
-        "(regression). For classes make whole numbers or words of them, as in df['label'].astype(int), or give 0 and 1 "
-        'in several columns; label_cls=FloatList says that numbers are meant')
 
 # %% ../../nbs/01_text/14_labelled.ipynb #abeb223b
 @patch

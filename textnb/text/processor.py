@@ -8,7 +8,7 @@ Docs: https://textnb.github.io/textnb/01_text/processor.html.md"""
 __all__ = ['read_text', 'TextProcessor', 'OpenFileProcessor', 'TokenizeProcessor', 'NumericalizeProcessor', 'SPProcessor']
 
 # %% ../../nbs/01_text/11_processor.ipynb #b85de915
-import copy, os, codecs, errno
+import copy, os, codecs
 from functools import partial
 
 import numpy as np, pandas as pd

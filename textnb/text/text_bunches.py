@@ -14,9 +14,7 @@ from pathlib import Path
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 
-from textnb.base import (
-    ArchiveError, check_pickle, default_device, did_you_mean, listed, load_npy, load_pickle_list, reading
-)
+from ..base import ArchiveError, check_pickle, default_device, did_you_mean, listed, load_npy, reading
 from .pipeline import Tokenizer
 from .vocab import Vocab
 from .tables import find_cols, read_table, table_report, text_values

@@ -9,7 +9,6 @@ __all__ = ['Text', 'TextList', 'LMTextList', 'cut_tokens', 'show_rows']
 
 # %% ../../nbs/01_text/16_texts.ipynb #5ba9a9d3
 import warnings
-from pathlib import Path
 
 import numpy as np, pandas as pd
 from fastcore.basics import patch

@@ -162,7 +162,7 @@ def _one_batch(self:TrainingLoop, batch):
     "Run one batch; False if a callback skipped it"
     self.xb,self.yb = to_device(batch, self.device)
     try:
-        with changing(self.model): self._predict_and_step()
+        with change_turn(self.model): self._predict_and_step()
     except CancelStepException: pass
     except CancelBatchException: return False
     self('after_batch')
@@ -197,7 +197,7 @@ def preserve_training(
 def evaluating(self:TrainingLoop): # a context manager that gives the model
     "Evaluation mode: no dropout, no gradients, fresh recurrent state; everything is put back at the end"
     model = self.model
-    with changing(model), preserve_training(model), preserve_rng(), full_float32(), torch.no_grad():
+    with change_turn(model), preserve_training(model), preserve_rng(), full_float32(), torch.no_grad():
         training = self.training
         state = getattr(model, 'state', None)
         if not self._trains_elsewhere(): self.training = False
@@ -254,7 +254,7 @@ def _train_epoch(self:TrainingLoop, first_batch=0, restore=None):
             'Build a learner on data, and load the weights.')
     if hasattr(dl, 'set_epoch'): dl.set_epoch(self.epochs_done)
     self.training = True
-    with changing(self.model): self.model.train()
+    with change_turn(self.model): self.model.train()
     self.loader = dl
     self.n_batches = len(dl)
     self.first_batch = first_batch
@@ -291,7 +291,7 @@ def _trains_here(self:TrainingLoop):
     try: yield
     finally:
         self.fit_thread = outer
-        with changing(self.model):
+        with change_turn(self.model):
             for m,training in was: m.training = training
 
 # %% ../../nbs/02_train/06_loop.ipynb #6cd08082

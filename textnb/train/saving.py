@@ -14,10 +14,8 @@ import torch
 from fastcore.basics import patch
 from torch import Tensor, nn
 
-from textnb.base import (
-    ArchiveError, Entries, get_rng_state, listed, load_archive, load_torch_file, reading, save_archive,
-    set_rng_state
-)
+from ..base import ArchiveError, Entries, get_rng_state, listed, load_archive, load_torch_file, reading
+from ..base import save_archive, set_rng_state
 from .warning_signs import *
 
 # %% ../../nbs/02_train/08_saving.ipynb #1e5b8165
