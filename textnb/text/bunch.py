@@ -468,7 +468,7 @@ def _read_set(archive, name, e, processor, path, file):
     _check_labels(res.y, name, len(store))
     return res
 
-# %% ../../nbs/01_text/19_bunch.ipynb #6fd436dc
+# %% ../../nbs/01_text/19_bunch.ipynb #9e9f7525
 def _sets_in(archive, path, file):
     "The data sets in an archive that was read from `file`, and the entries of its state"
     with reading(file, 'meta.json'):
@@ -481,7 +481,6 @@ def _sets_in(archive, path, file):
         _dataset_from(e, processor, path) # an empty one, to look at the rest
     return {name: _read_set(archive, name, e, processor, path, file) for name in names}, e
 
-# %% ../../nbs/01_text/19_bunch.ipynb #9e9f7525
 def load_data(
     path, # folder
     file='data_save.tnb', # archive in it
