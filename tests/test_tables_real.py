@@ -322,12 +322,12 @@ def test_folders_alike(tmp_path):
     for name in ('a.txt','b.TXT','.hidden.txt','.ipynb_checkpoints/a-checkpoint.txt','c.md'):
         (tmp_path/name).parent.mkdir(exist_ok=True)
         (tmp_path/name).write_text(name)
-    from textnb.command.tables import read_texts
+    from textnb.command.rows import read_texts
     assert sorted(read_texts(tmp_path))==list(folder_texts(tmp_path))==['a.txt','b.TXT']
     assert sorted(o.name for o in TextList.from_folder(tmp_path).raw)==['a.txt','b.TXT']
 
 def test_one_bad_file_is_named(tmp_path):
-    from textnb.command.tables import read_texts
+    from textnb.command.rows import read_texts
     for i in range(5): (tmp_path/f'{i}.txt').write_text('good film')
     (tmp_path/'3.txt').write_bytes(b'caf\xe9')
     ways = [lambda: read_texts(tmp_path), lambda: list(folder_texts(tmp_path)),

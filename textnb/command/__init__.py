@@ -15,7 +15,7 @@ _names = dict(
     terminal='CLIError DataText WrongCall check_out clean format_rows note note_warnings put shown text_table',
     reading='''Rows as_numbers column_at command_words how_read open_source read_lines reader_options table_options
         take_classes take_rows take_texts warnings_as_notes''',
-    tables='check_col draw_valid get_labels get_texts pick_col pick_label_col pick_text_col open_table read_texts',
+    rows='as_labels draw_valid read_texts',
     looking='archive_info installed token_stats versions',
     measuring='''Guesses class_figures guess_texts label_figures measure nothing_learned number_figures scores
         show_scores''',

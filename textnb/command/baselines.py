@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from .tables import *
+from .rows import *
 
 # %% ../../nbs/08_command/09_baselines.ipynb #55e5e1b2
 most_weights = 10**7 # of a logistic regression, words times classes

@@ -20,7 +20,7 @@ from .baselines import *
 from .measuring import *
 from .reading import *
 from .report import *
-from .tables import *
+from .rows import *
 from .terminal import *
 from .training import *
 from .using import *

@@ -19,7 +19,7 @@ from .. import __version__
 from ..base import Config, default_device, defaults, Entries, load_archive, reading
 from ..text import join_texts, SubwordTokenizer, Tokenizer, unknown_note, Vocab
 from .reading import *
-from .tables import *
+from .rows import *
 from .terminal import *
 
 # %% ../../nbs/08_command/03_looking.ipynb #f257591c

@@ -21,7 +21,7 @@ from ..text import TextList
 from ..base import process_mark
 from .looking import *
 from .reading import *
-from .tables import *
+from .rows import *
 from .terminal import *
 from .using import *
 

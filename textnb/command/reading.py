@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np, pandas as pd
 
 from ..base import did_you_mean, listed
-from ..text import decode_text, find_cols, guess_encoding, read_table, table_report
-from .tables import *
+from ..text import cell_texts, decode_text, find_cols, guess_encoding, read_table, table_report
+from .rows import *
 from .terminal import *
 
 # %% ../../nbs/08_command/02a_reading.ipynb #48c2f16b
@@ -198,6 +198,11 @@ def as_numbers(
     return [float(o) for o in labels]
 
 # %% ../../nbs/08_command/02a_reading.ipynb #801709d6
+def _texts_in(column):
+    "The texts in a column; raises a CLIError that names the cell that holds none"
+    try: return [str(o) for o in cell_texts(column, str(column.name))]
+    except ValueError as e: raise CLIError(str(e)) from e
+
 def take_rows(
     source:str, # a table, or '-' for standard input
     args, # parsed arguments: text_col, label_col, skip_missing, and those of `open_source`
@@ -214,7 +219,7 @@ def take_rows(
     note(', '.join(f'{kind}s from column {name!r}' for kind,name in names.items()))
     if empty_labels: df = df.fillna({df.columns[places['label']]:''})
     df = _without_missing(df, places, args)
-    texts = [str(o) for o in df.iloc[:,places['text']]]
+    texts = _texts_in(df.iloc[:,places['text']])
     if not labels: return Rows(df, texts, names['text'])
     return Rows(df, texts, names['text'], as_labels(df.iloc[:,places['label']]), names['label'])
 

@@ -28,7 +28,7 @@ from ..text import split_words, text_groups, text_key
 from ..train import Perplexity, TerminateOnNaN, accuracy
 from .measuring import *
 from .reading import *
-from .tables import *
+from .rows import *
 from .terminal import *
 
 # %% ../../nbs/08_command/05_training.ipynb #9e51d13e

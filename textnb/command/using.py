@@ -21,7 +21,7 @@ from ..learn import load_learner
 from .measuring import *
 from .reading import *
 from .shaded_texts import *
-from .tables import *
+from .rows import *
 from .terminal import *
 
 # %% ../../nbs/08_command/07_using.ipynb #e44dc049

@@ -449,7 +449,7 @@ def add_test_table(self:LabelLists,
     if found.isna().all(axis=None): return self.add_test(items)
     try:
         y = self.train.y.like(_df_labels(items, names))
-        if y.encode().all() and not getattr(y, 'unknown', None): return self.add_test(items, y.items)
+        if y.encode().all() and not getattr(y, 'unknown', None): return self.add_test(items, y.raw)
     except (TypeError,ValueError): pass # they are no labels of this kind, or some are missing
     warnings.warn(f'the test set has the label column {listed(names, 5)}, but with labels that training does not know, '
         'or with gaps: its texts are taken as unlabelled')
