@@ -12,7 +12,7 @@ sys.path.insert(0, str(ROOT))
 from tools import fuzz
 
 TARGETS = ['learner','lm','encoder','weights','ensemble','bunch','sentencepiece','tokenizers','checkpoint','pth','old_pth','words','old_ids','tar','zip',
-    'vocab','csv','tsv','csv_gz','texts']
+    'vocab','csv','tsv','csv_gz','store','journal','texts']
 
 def test_a_short_round(tmp_path):
     "Ten files of each kind: all are loaded, or refused by a sentence that names them"
