@@ -77,8 +77,8 @@ def _whole_config(learn, meta):
 
 def _what_is_there():
     "A sentence about the pretrained weights on this machine"
-    there = listed(f'{o.name} ({o.arch}, {o.config})' for o in pretrained_files())
-    return f"On this machine there are {there}: config='small' takes those of the package."
+    there = listed(o.name for o in pretrained_files())
+    return f"On this machine there are {there} (`list_pretrained`); config='small' takes those of the package."
 
 def _pretrained_url(learn, meta):
     "Where the weights for `learn` are published, by the registry's entry `meta`; None, with a warning, if nowhere"
