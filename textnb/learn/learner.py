@@ -265,7 +265,7 @@ def _checked_outputs(outputs, learn_kwargs, source):
     "Arguments of a learner by what the file `source` says of its outputs; raises an ArchiveError if that is nonsense"
     name = outputs.get('activation', 'by the loss')
     thresh = outputs.get('thresh', .5)
-    sound = name is None or name=='by the loss' or name in activations
+    sound = name is None or (isinstance(name, str) and name in ('by the loss', *activations))
     if not sound or not isinstance(thresh, (int,float)) or not 0<=thresh<=1:
         raise ArchiveError(f'{source} names an activation {name!r:.40} and a threshold {thresh!r:.40}: '
             f'there are {", ".join(activations)}, and thresholds from 0 to 1. The file is damaged, or of a later one')

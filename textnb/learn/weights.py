@@ -152,12 +152,12 @@ def _from_archive(path):
         places = [e] + [e.inner(k) for k in ('data','names') if k in a.meta]
         words = next((o.texts('vocab') for o in places if 'vocab' in o.values), None)
         backwards = e.flag('backwards', None)
+        data = e.inner('data') if 'data' in a.meta else e
+        processor = data.inner('processor') if 'processor' in data.values else e
+        tokenizer = processor.inner('tokenizer').values if processor.values.get('tokenizer') is not None else None
     tensors = a.tensors
     if a.meta.get('packed'): tensors = unpack(tensors)
     if a.meta.get('kind')=='weights': tensors = {k[6:]:v for k,v in tensors.items() if k.startswith('model.')}
-    processor = e
-    if 'data' in a.meta and 'processor' in a.meta['data']: processor = e.inner('data').inner('processor')
-    tokenizer = processor.inner('tokenizer').values if 'tokenizer' in processor.values else None
     return tensors,dict(words=words, backwards=backwards, tokenizer=tokenizer)
 
 # %% ../../nbs/04_learn/01_weights.ipynb #f9791af8
