@@ -537,10 +537,10 @@ def test_large_corpus_stays_small():
 def test_cache_is_used_and_never_stale(csv):
     "Ids are kept in a folder and found again; other settings, or other texts, do not find them"
     mk = lambda **kw: TextClasDataBunch.from_csv(csv, 'texts.csv', seed=0, cache=csv/'cache', **kw)
-    kept = lambda: {o:o.stat().st_mtime_ns for o in (csv/'cache').rglob('*.npy')}
+    kept = lambda: {o:o.stat().st_mtime_ns for o in (csv/'cache').rglob('*.store')}
     a,first = mk(),kept()
     b = mk()
-    assert len(first)==4 and kept()==first and a.train_ds.store==b.train_ds.store and a.valid_ds.store==b.valid_ds.store and a.vocab==b.vocab
+    assert len(first)==2 and kept()==first and a.train_ds.store==b.train_ds.store and a.valid_ds.store==b.valid_ds.store and a.vocab==b.vocab
     assert mk(include_eos=True).train_ds.text(0).endswith('xxeos')
     frame().assign(text='other words').to_csv(csv/'texts.csv', index=False)
     assert mk().train_ds.text(0)=='xxbos other words'

@@ -101,7 +101,7 @@ def test_bad_configs(name):
     with pytest.raises(ValueError, match=f"no configuration entry '{k}x'. Did you mean '{k}'"): get_language_model(arch, V, {f'{k}x': 2})
     with pytest.raises(ValueError, match="'tie_weights' is an entry of the configuration of language models"): get_text_classifier(arch, V, 2, config=dict(config, tie_weights=True))
     with pytest.raises(ValueError, match=f'Did you mean {arch.__name__!r}'): get_language_model(arch.__name__.lower()+'s', V)
-    with pytest.raises(TypeError, match='config must be a dict'): get_language_model(arch, V, 'small')
+    with pytest.raises(TypeError, match='config must be a dict'): get_language_model(arch, V, ['small'])
     with pytest.raises(ValueError, match='would be'): get_language_model(arch, V, config, drop_mult=60)
     assert type(get_language_model(arch.__name__, V, config)[0]) is arch
 

@@ -37,6 +37,19 @@ def log_prob(lm, text, ids):
     with torch.no_grad(): lp = lm.model.step(x[:,:-1], None)[0][0].log_softmax(-1)
     return lp[-len(ids):].gather(1, torch.tensor(ids, device=lm.device)[:,None]).sum().item()
 
+def all_paths(lm, text, n, stop=None):
+    "All ways to go on by `n` words after `text`, or up to the token `stop`; no mark stands beside a mark"
+    marks,bad = Marks(lm.data.vocab),set(banned_ids(lm.data.vocab).tolist())
+    ok,start,done,open_ = [i for i in range(len(lm.data.vocab.itos)) if i not in bad],lm.data.encode(text).tolist(),[],[[]]
+    while open_:
+        ids = open_.pop()
+        barred = set(marks.barred(start+ids).tolist())
+        for i in ok:
+            if i in barred: continue
+            new = [*ids,i]
+            (done if i==stop or marks.n_words(new)==n else open_).append(new)
+    return done
+
 # ---- tokens back to text
 
 @pytest.mark.parametrize('toks,want', [('xxrep 4 ! hello world', ['!!!!','hello','world']), ('xxwrep 3 ha ok', ['ha','ha','ha','ok']), ('xxrep x a', ['a']),
@@ -177,8 +190,9 @@ def test_broken_weights(tmp_path):
 def test_longer_than_the_context(lm):
     "Bad input: a prompt, and a text, much longer than the context; no word is skipped or read twice"
     text = 'the film was a story of two people '*9
-    assert len(sample_ids(lm, text, 30, seed=0))==30 and lm.predict(text, 30, seed=0).startswith(text)
-    assert [len(b.ids) for b in find_beams(lm, text, 5, beam_sz=3)]==[5]*3
+    words = Marks(lm.data.vocab).n_words
+    assert words(sample_ids(lm, text, 30, seed=0))==30 and lm.predict(text, 30, seed=0).startswith(text)
+    assert [words(b.ids) for b in find_beams(lm, text, 5, beam_sz=3)]==[5]*3
 
 # ---- many prompts
 
@@ -435,13 +449,12 @@ def test_beam_scores(lm):
     assert len({tuple(b.ids) for b in beams})==7
 
 def test_beam_is_exhaustive(lm):
-    "With room for all paths the best of two words is the best there is, and all are there"
-    v = len(lm.data.vocab.itos)
-    beams = find_beams(lm, 'the', 2, top_k=v, beam_sz=v*v)
-    ok = [i for i in range(v) if i not in banned_ids(lm.data.vocab).tolist()]
-    assert len(beams)==len(ok)**2
+    "With room for all paths the best word, with or without marks before it, is the best there is, and all are there"
+    v,every = len(lm.data.vocab.itos),all_paths(lm, 'the', 1)
+    beams = find_beams(lm, 'the', 1, top_k=v, beam_sz=10*len(every))
+    assert sorted(b.ids for b in beams)==sorted(every)
     r = np.random.default_rng(0)
-    for i,j in zip(r.choice(ok, 40), r.choice(ok, 40)): assert log_prob(lm, 'the', [i,j])<=beams[0].logp+1e-5
+    for i in r.choice(len(every), 40): assert log_prob(lm, 'the', every[i])<=beams[0].logp+1e-5
 
 def test_beam_long(lm):
     "A10: 400 words: no underflow, the prompt once, nothing that is no word, the same every time"
@@ -519,12 +532,11 @@ def test_diverse(lm):
 def test_stop_and_length(lm):
     "Paths that end are compared with those that go on: the exhaustive search over all of them agrees, for sums and for means"
     stop = lm.data.vocab.itos[find_beams(lm, 'the', 3, top_k=5, beam_sz=5)[2].ids[1]]
-    k,ok = lm.data.vocab.stoi[stop],[i for i in range(len(lm.data.vocab.itos)) if i not in banned_ids(lm.data.vocab).tolist()]
-    every = [[i,*([j] if i!=k else [])] for i in ok for j in (ok if i!=k else [None])]
-    every = [list(o) for o in {tuple(o) for o in every}]
-    logp = {tuple(o):log_prob(lm, 'the', o) for o in [e for e in every if len(e)==1 or e[0] in ok[:6]]}
+    k = lm.data.vocab.stoi[stop]
+    every = all_paths(lm, 'the', 1, k)
+    logp = {tuple(o):log_prob(lm, 'the', o) for o in every[::7]}
     for a in (0., 1., 2.):
-        beams = find_beams(lm, 'the', 2, top_k=99, beam_sz=9999, stop=stop, length_penalty=a)
+        beams = find_beams(lm, 'the', 1, top_k=99, beam_sz=10*len(every), stop=stop, length_penalty=a)
         assert len(beams)==len(every) and [b.score for b in beams]==sorted([b.score for b in beams], reverse=True)
         found = {tuple(b.ids):b for b in beams}
         for o,p in logp.items(): assert math.isclose(found[o].logp, p, abs_tol=1e-4) and math.isclose(found[o].score, found[o].logp/len(o)**a)

@@ -87,7 +87,7 @@ def scores_of(l, texts):
 
 @pytest.mark.parametrize('kind,loss,want', cases)
 def test_live_exported_and_by_hand(bunches, tmp_path, kind, loss, want):
-    l = learner(bunches[kind], loss)
+    l = learner(bunches[kind], loss, n=0 if kind=='count' and want is same else 1) # the logarithm of what a new model says
     texts = list(df.text[:10])
     by_hand = want(scores_of(l, texts))
     live = l.predict_texts(texts)

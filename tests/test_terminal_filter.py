@@ -70,7 +70,7 @@ def test_errors(work, args, code):
 
 def test_a_process_of_its_own(work):
     "The same where the command has a process of its own, warnings included"
-    silent(alone('predict', 'm.tnb', f'a film {EVIL}', cwd=work))
+    silent(alone('predict', 'm.tnb', f'a film {EVIL}', '--format', 'table', cwd=work))
     assert '\\x1b[31m' in silent(alone('predict', f'no{EVIL}.tnb', 'x', '--debug', cwd=work), 1).stderr
 
 def test_names_of_files(work):

@@ -63,7 +63,7 @@ def cmd_tokenize(
     stats = token_stats(toks, vocab)
     told = unknown_note(texts, tokenizer, vocab, cure='--subwords')
     if told: note(f'note: {told}')
-    if args.json: put(DataText(json.dumps(dict(stats, examples=toks[:args.rows]), ensure_ascii=False)))
+    if args.json: put(json.dumps(dict(stats, examples=toks[:args.rows]), ensure_ascii=False))
     else: _show_tokens(stats, toks[:args.rows])
     return 0
 

@@ -94,8 +94,8 @@ def format_rows(
     "`rows` in the format `fmt`"
     if fmt=='table': return text_table(columns, rows, width)
     objects = (dict(zip(columns, row)) for row in rows)
-    if fmt=='json': return DataText(json.dumps(list(objects), ensure_ascii=False, indent=1))
-    if fmt=='jsonl': return DataText('\n'.join(json.dumps(o, ensure_ascii=False) for o in objects))
+    if fmt=='json': return json.dumps(list(objects), ensure_ascii=False, indent=1)
+    if fmt=='jsonl': return '\n'.join(json.dumps(o, ensure_ascii=False) for o in objects)
     delimiter = '\t' if fmt=='tsv' else ','
     return DataText('\n'.join(_csv_line(row, delimiter) for row in [columns, *rows]))
 

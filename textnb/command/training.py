@@ -353,7 +353,7 @@ def _figures(learn, texts, labels, parts):
 
 def _say_figures(res, classes, as_json):
     "Print `res`, and say what deserves a sentence"
-    if as_json: put(DataText(json.dumps(res, ensure_ascii=False, allow_nan=False)))
+    if as_json: put(json.dumps(res, ensure_ascii=False, allow_nan=False))
     else: put(show_scores(res, classes))
     test = res.get('test')
     if test and not as_json: put(f'\nof the test part:\n{show_scores(test, classes)}')

@@ -110,7 +110,7 @@ def cmd_evaluate(
     learn = open_model(args.model)
     rows = take_rows(args.source, args, labels=True, empty_labels=label_kind(learn)=='multi')
     res = _measures[label_kind(learn)](learn, rows, args)
-    figures = DataText(json.dumps(res, ensure_ascii=False, allow_nan=False))
+    figures = json.dumps(res, ensure_ascii=False, allow_nan=False)
     put(figures if args.json else show_scores(res, class_names_of(learn)))
     told = nothing_learned(res)
     if told: note(f'note: {told}')
@@ -319,7 +319,7 @@ def cmd_explain(
         cure = 'explain one of them, from its own file'
         raise CLIError(f'{args.model} is an ensemble of {len(learn.learners)} classifiers: {cure}')
     o = explain_text(learn, text, args.class_name, args.thresh)
-    if args.json: put(DataText(json.dumps(o, ensure_ascii=False)))
+    if args.json: put(json.dumps(o, ensure_ascii=False))
     else: put('\n'.join(explanation_lines(o, _colours(args.color))), coloured=True)
     if args.html:
         with atomic_write(args.html, 'w') as f: f.write(explain_page([o]))

@@ -8,8 +8,9 @@ Docs: https://textnb.github.io/textnb/01_text/processor.html.md"""
 __all__ = ['read_text', 'TextProcessor', 'OpenFileProcessor', 'TokenizeProcessor', 'NumericalizeProcessor', 'SPProcessor']
 
 # %% ../../nbs/01_text/11_processor.ipynb #b85de915
-import copy, os, codecs
+import codecs, copy, os
 from functools import partial
+from pathlib import Path
 
 import numpy as np, pandas as pd
 from fastcore.basics import patch

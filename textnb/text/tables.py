@@ -149,7 +149,7 @@ def strip_labels(
 # %% ../../nbs/01_text/09_tables.ipynb #8808df02
 def _as_numbers(column):
     "The strings in `column` as numbers or truth values if all of them are that, otherwise as they are"
-    if not set(map(type, column))<={str}: return column
+    if not len(column) or set(map(type, column))!={str}: return column
     words = column.str.strip().str.lower()
     if words.isin(['true','false']).all(): return words=='true'
     try: return pd.to_numeric(words)
