@@ -15,16 +15,19 @@ def free_port():
         return s.getsockname()[1]
 
 def serve(folder, cmd, ready, env=os.environ, limit=60):
-    "Start the server `cmd` in `folder` with settings of its own; gives its process once `ready` answers"
+    "Start the server `cmd` in `folder` with settings of its own; gives its process once `ready`, an address or a function that finds it in what the server says, answers"
     own = {f'{o}_DIR': str(folder/o.lower()) for o in ('JUPYTER_CONFIG', 'JUPYTER_DATA', 'JUPYTER_RUNTIME')}
     env = {**env, **own, 'IPYTHONDIR': str(folder/'ipython'), 'OMP_NUM_THREADS': '1', 'TEXTNB_PROGRESS': '0'}
     log = folder/'server.log'
     with log.open('wb') as f: p = subprocess.Popen(cmd, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=f, stderr=f, start_new_session=True)
     end = time.monotonic()+limit
     while time.monotonic()<end and p.poll() is None:
-        try: urlopen(ready, timeout=5).close()
-        except OSError: time.sleep(.1)
-        else: return p
+        where = ready(log.read_text(errors='replace')) if callable(ready) else ready
+        try:
+            if where: urlopen(where, timeout=5).close()
+        except OSError: where = None
+        if where: return p
+        time.sleep(.1)
     stop(p)
     raise RuntimeError(f'{" ".join(cmd)} did not start: {log.read_text(errors="replace")[-3000:]}')
 

@@ -133,13 +133,18 @@ def test_bench_and_dark(open_panel, model):
     assert fits(page)
     assert page.evaluate('window.pwned') is None
 
+def address_in(said):
+    "The address, with its token, that `textnb panel` has given, or None"
+    found = re.search(r'http://\S+token=\S+', said)
+    return found and found[0]
+
 def test_command(chromium, watched, model, tmp_path):
     "`textnb panel` serves the panel of a model on this machine, and Ctrl-C ends it and its kernel"
     port = free_port()
     cmd = [sys.executable, '-c', 'from textnb.command.parser import main; raise SystemExit(main())', 'panel', str(model), '--no-browser', f'--port={port}', '--text', f'a great {XSS}', '--theme', 'dark']
-    p = serve(tmp_path, cmd, f'http://127.0.0.1:{port}/voila/static/voila.js')
+    p = serve(tmp_path, cmd, address_in)
     try:
-        page = watched(f'http://127.0.0.1:{port}/')
+        page = watched(address_in((tmp_path/'server.log').read_text()))
         page.locator('.tnb-panel textarea').wait_for(timeout=60_000)
         assert page.locator('.tnb-text').first.inner_text()==f'a great {XSS}'
         page.locator('textarea').fill('an awful film')
