@@ -268,9 +268,9 @@ def test_head(tmp_path):
     "B18: `ps` is a number or a list; a partial configuration is merged with the default"
     data = clas_data(tmp_path)
     a = text_classifier_learner(data, AWD_LSTM, config=small, lin_ftrs=[7,6], ps=.3, pretrained=False, silent=True)
-    b = text_classifier_learner(data, AWD_LSTM, config=small, lin_ftrs=[7,6], ps=[.3,.3], pretrained=False, silent=True)
+    b = text_classifier_learner(data, AWD_LSTM, config=small, lin_ftrs=[7,6], ps=[.3,.3,.3], pretrained=False, silent=True)
     drops = lambda m: [o.p for o in m.model[1].modules() if isinstance(o, nn.Dropout)]
-    assert drops(a)==drops(b)
+    assert drops(a)==drops(b)==[.3,.3,.3]
     assert encoder_of(a.model).emb_sz==12 and encoder_of(a.model).n_layers==2
 
 def test_groups(clas, lm):

@@ -430,7 +430,7 @@ def test_dropouts_scale_with_drop_mult():
     lm = get_language_model(AWD_LSTM, 30, SMALL, drop_mult=.5)
     enc = lm[0]
     assert np.allclose([lm[1].output_dp.p, enc.hidden_dps[0].p, enc.input_dp.p, enc.encoder_dp.embed_p, enc.rnns[0].weight_p], [.05, .075, .125, .01, .1])
-    head = get_text_classifier(AWD_LSTM, 30, 2, config=SMALL, drop_mult=.5, ps=.3)[1]
+    head = get_text_classifier(AWD_LSTM, 30, 2, config=SMALL, drop_mult=.5, ps=[.3])[1]
     assert [m.p for m in head.layers if isinstance(m, nn.Dropout)]==[.2, .3]
 
 

@@ -9,7 +9,7 @@ __all__ = ['archive_readers', 'RNNLearner', 'LanguageLearner', 'language_model_l
            'learner_from_state', 'load_learner']
 
 # %% ../../nbs/04_learn/03_learner.ipynb #8fd7c4ad
-import enum, warnings
+import enum, inspect, warnings
 from pathlib import Path
 
 import torch
@@ -17,8 +17,8 @@ from fastcore.basics import patch
 from torch import nn
 
 from .. import __version__
-from ..base import ArchiveError, Entries, listed, load_archive, reading, save_archive
-from ..models import arch_named, get_language_model, get_text_classifier, model_meta, named_config
+from ..base import ArchiveError, did_you_mean, Entries, listed, load_archive, reading, save_archive
+from ..models import arch_named, get_language_model, get_text_classifier, head_sizes, model_meta, named_config
 from ..text import DataBunch, untar_data
 from ..train import (accuracy, activations, callback_list, CrossEntropyFlat, GradientClipping, Learner,
     LoadReport, own_loss, RNNTrainer)
@@ -28,6 +28,17 @@ from .pretrained import *
 from .recipes import *
 
 # %% ../../nbs/04_learn/03_learner.ipynb #bf023d8a
+_learner_arguments = list(inspect.signature(Learner.__init__).parameters)[3:] # without self, data and model
+
+def _check_arguments(names):
+    "Raise a TypeError that proposes the nearest one for an argument that no learner has"
+    for name in names:
+        if name in _learner_arguments: continue
+        others = dict(lr='fit(1, lr)', learning_rate='fit(1, lr)', epochs='fit(epochs)', bs='the data')
+        known = [*_learner_arguments, 'drop_mult', 'config', 'pretrained', 'lin_ftrs', 'ps', 'clip', 'alpha', 'beta']
+        place = f' It belongs to {others[name]}.' if name in others else did_you_mean(name, known)
+        raise TypeError(f'a learner has no argument {name!r}.{place} There are {listed(_learner_arguments, 30)}')
+
 class RNNLearner(TextPredictor, Learner):
     "A `Learner` for text models: regularised training, encoders to save and load, predictions from raw text"
     def __init__(self,
@@ -41,6 +52,7 @@ class RNNLearner(TextPredictor, Learner):
         thresh:float=None, # several classes a text: the probability from which on one counts; by default by the loss
         **learn_kwargs, # for `Learner`
     ):
+        _check_arguments(learn_kwargs)
         if metrics is None: metrics = [accuracy] if isinstance(own_loss(data), CrossEntropyFlat) else []
         callbacks = callback_list(learn_kwargs.pop('callbacks', None))
         callbacks.append(RNNTrainer(alpha=alpha, beta=beta))
@@ -160,7 +172,7 @@ def text_classifier_learner(
     pretrained:bool=True, # start the encoder from published weights?
     drop_mult:float=1., # factor for all dropout probabilities
     lin_ftrs:list=None, # sizes of the hidden layers of the head; default [50]
-    ps=None, # dropout of those layers: one number for all, or a list; default 0.1
+    ps=None, # dropouts of the head: one number for all blocks, or a list (`head_dropouts`); default 0.1
     pretrained_fnames=None, # [weights, words] of your own, or one archive (implies `pretrained`)
     y_range:tuple=None, # for labels that are numbers: the answers stay between these two
     **learn_kwargs, # for `RNNLearner`
@@ -172,6 +184,7 @@ def text_classifier_learner(
     arch = arch_named(arch)
     meta = model_meta(arch)
     config = named_config(arch, config)
+    if isinstance(ps, (int,float)): ps = [ps]*(len(head_sizes(lin_ftrs))+1) # a file says them one by one
     args = dict(bptt=bptt, max_len=max_len, config=config, drop_mult=drop_mult, lin_ftrs=lin_ftrs, ps=ps)
     if y_range is not None: args['y_range'] = _range_of_numbers(data, y_range)
     model = get_text_classifier(arch, len(data.vocab.itos), data.c, pad_idx=data.pad_idx, **args)

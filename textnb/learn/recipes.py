@@ -15,7 +15,7 @@ from functools import partial
 import torch
 
 from ..base import ArchiveError, Entries, number_within, whole_within
-from ..models import arch_named, get_language_model, get_text_classifier, model_meta
+from ..models import arch_named, get_language_model, get_text_classifier, head_sizes, model_meta
 
 # %% ../../nbs/04_learn/02a_recipes.ipynb #bad236a9
 _any_number = partial(number_within, least=-1e300, most=1e300)
@@ -89,5 +89,7 @@ def check_recipe(
     if given.values.get('config') is not None:
         _check_config(given.inner('config'), arch, 'lm' if task=='lm' else 'clas', tensors)
         args['config'] = given.values['config']
+    if isinstance(args.get('ps'), (int,float)): # older files; it was that of the hidden layers
+        args['ps'] = [args['ps']]*len(head_sizes(args.get('lin_ftrs')))
     _check_count(arch, task, n_words, n_out, args, tensors)
     return arch, task, args

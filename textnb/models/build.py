@@ -202,7 +202,7 @@ def get_text_classifier(
     config:dict=None, # entries that differ from the default configuration
     drop_mult:float=1., # multiply the dropouts of the configuration
     lin_ftrs:list=None, # sizes of hidden layers of the head; those of `head_config` ([50]) if None
-    ps:float=None, # their dropouts: a float, or a list as long as `lin_ftrs`; that of `head_config` (0.1) if None
+    ps:float=None, # dropouts of the head: a float for all blocks, or a list (`head_dropouts`); 0.1 if None
     pad_idx:int=1, # id of padding
     y_range:tuple=None, # numbers that the answers stay between
 )->SequentialRNN: # reader and head

@@ -6,7 +6,7 @@ Docs: https://textnb.github.io/textnb/03_models/heads.html.md"""
 
 # %% auto #0
 __all__ = ['head_config', 'WideLinear', 'LinearDecoder', 'masked_concat_pool', 'BatchNorm1d', 'bn_drop_lin',
-           'PoolingLinearClassifier', 'text_head']
+           'PoolingLinearClassifier', 'head_sizes', 'head_dropouts', 'text_head']
 
 # %% ../../nbs/03_models/02_heads.ipynb #06f89a1f
 import torch, torch.nn.functional as F
@@ -154,21 +154,36 @@ class PoolingLinearClassifier(nn.Module):
 # %% ../../nbs/03_models/02_heads.ipynb #6fa4b5c5
 head_config = dict(lin_ftrs=[50], ps=0.1) # a head's default: sizes of its hidden layers, and their dropout
 
+def head_sizes(
+    lin_ftrs=None, # sizes of hidden layers, or the size of one; those of `head_config` if None
+)->list: # of int
+    "The sizes of the hidden layers of a head"
+    if lin_ftrs is None: lin_ftrs = head_config['lin_ftrs']
+    return [lin_ftrs] if isinstance(lin_ftrs, int) else list(lin_ftrs)
+
+def head_dropouts(
+    n:int, # hidden layers
+    output_p:float, # dropout of the pooled states
+    ps=None, # a float for all blocks; a list of `n`, behind `output_p`, or of `n+1`; that of `head_config` if None
+)->list: # of float, one for each block
+    "The dropouts of the blocks of a head; raises a ValueError for a list of another length"
+    if ps is None: return [output_p, *[head_config['ps']]*n]
+    if isinstance(ps, (int,float)): return [ps]*(n+1)
+    if len(ps)==n: return [output_p, *ps]
+    if len(ps)==n+1: return list(ps)
+    raise ValueError(f'lin_ftrs has {n} sizes and ps {len(ps)} dropouts: give one dropout for each, '
+        'one more for the pooled states, or a float for all')
+
 def text_head(
     n_hid:int, # features of a hidden state
     n_class:int, # classes, or numbers to predict
     output_p:float=0., # dropout of the pooled states
     lin_ftrs:list=None, # sizes of hidden layers, or the size of one; those of `head_config` if None
-    ps:float=None, # their dropouts: a float, or a list as long as `lin_ftrs`; that of `head_config` if None
+    ps:float=None, # dropouts: a float for all blocks, or a list; `output_p` and that of `head_config` if None
     bidir:bool=False, # does the encoder read both ways?
     y_range:tuple=None, # numbers that the answers stay between
 )->PoolingLinearClassifier: # pooling, one block for each hidden layer, and a last one
     "The head of a text classifier"
-    if lin_ftrs is None: lin_ftrs = head_config['lin_ftrs']
-    lin_ftrs = [lin_ftrs] if isinstance(lin_ftrs, int) else list(lin_ftrs)
-    if ps is None: ps = head_config['ps']
-    drops = [ps]*len(lin_ftrs) if isinstance(ps, (int,float)) else list(ps)
-    if len(drops)!=len(lin_ftrs):
-        raise ValueError(f'lin_ftrs has {len(lin_ftrs)} sizes and ps {len(drops)} dropouts: '
-            'give one dropout for each, or a float for all')
-    return PoolingLinearClassifier([3*n_hid, *lin_ftrs, n_class], [output_p,*drops], bidir=bidir, y_range=y_range)
+    sizes = head_sizes(lin_ftrs)
+    drops = head_dropouts(len(sizes), output_p, ps)
+    return PoolingLinearClassifier([3*n_hid, *sizes, n_class], drops, bidir=bidir, y_range=y_range)

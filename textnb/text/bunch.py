@@ -126,6 +126,8 @@ def dl(self:DataBunch,
         return self._loader(one, 1)
     loaders = {DatasetType.Train: self.train_dl, DatasetType.Valid: self.valid_dl,
         DatasetType.Fix: self.fix_dl, DatasetType.Test: self.test_dl}
+    if not isinstance(ds_type, DatasetType):
+        raise TypeError(f'{ds_type!r} is no set: give a DatasetType, such as DatasetType.Valid')
     if loaders[ds_type] is None: raise ValueError('there is no test set: add one with `data.add_test(texts)`')
     return loaders[ds_type]
 

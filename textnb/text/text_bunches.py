@@ -31,17 +31,30 @@ from .batches import DocLoader, balanced_weights
 from .bunch import DataBunch
 
 # %% ../../nbs/01_text/20_text_bunches.ipynb #ce487b2b
-_ignored = {'num_workers','no_check','dl_tfms','tfms','collate_fn','pin_memory','timeout','worker_init_fn',
-    'persistent_workers','prefetch_factor','chunksize'}
+_ignored = {'num_workers','no_check','pin_memory','timeout','worker_init_fn','persistent_workers','prefetch_factor',
+    'chunksize'}
+_refused = dict(collate_fn='the loaders pad batches themselves', dl_tfms='there are no transforms of batches',
+    tfms='give a `tokenizer` with rules of your own')
+_other_names = dict(batch_size='bs', val_batch_size='val_bs', seq_len='bptt', max_length='max_len')
+
+def _check_unknown(kind, unknown, known):
+    "Raise a TypeError if an argument in `unknown` changes what is done, and `kind` does not know it"
+    for name,value in unknown.items():
+        if name in known or name in _ignored: continue
+        if name in _refused:
+            if value is None or value==[]: continue
+            raise TypeError(f'{kind} does not take {name}: {_refused[name]}')
+        known = [*known, 'bs', 'val_bs', 'seed', 'device', 'path', *_ignored]
+        other = _other_names.get(name)
+        hint = f' It is called {other!r} here.' if other in known else did_you_mean(name, known)
+        raise TypeError(f'{kind} does not know the argument {name!r}.{hint}')
 
 class TextDataBunch(DataBunch):
     "What `TextLMDataBunch` and `TextClasDataBunch` share: the ways to make one"
     @classmethod
     def _make(cls, train_ds, valid_ds, test_ds, path, bs, val_bs, seed, device, options, unknown):
         "A bunch with its loaders; raises a TypeError if `unknown` holds an argument that nobody knows"
-        for name in set(unknown)-_ignored-set(options):
-            hint = did_you_mean(name, [*options, 'bs', 'val_bs', 'seed', 'device', 'path', *_ignored])
-            raise TypeError(f'{cls.__name__} does not know the argument {name!r}.{hint}')
+        _check_unknown(cls.__name__, unknown, list(options))
         seed = peek_seed() if seed is None else seed
         device = default_device() if device is None else torch.device(device)
         self = cls(None, None, None, path=path, options=dict(options, val_bs=val_bs, seed=seed))

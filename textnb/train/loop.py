@@ -17,7 +17,7 @@ import torch
 from fastcore.basics import patch
 from torch import nn
 
-from ..base import default_device, defaults, full_float32, preserve_rng, to_device
+from ..base import default_device, defaults, full_float32, kind_of, preserve_rng, to_device
 from ..text import need_labels
 from .callback import *
 from .groups import *
@@ -239,6 +239,8 @@ def validate(self:TrainingLoop,
     "Loss and metrics on `dl`; raises a ValueError if there is nothing to validate on"
     self._check_thread('validate')
     dl = self.data.valid_dl if dl is None else dl
+    if dl is not None and not hasattr(dl, '__len__'):
+        raise TypeError(f'validate wants a loader, such as data.test_dl, and not {kind_of(dl)}')
     if dl is None or not len(dl):
         raise ValueError('there is no validation set: split one off, or give a loader, `validate(dl)`')
     metrics = self.metrics if metrics is None else metric_list(metrics)
