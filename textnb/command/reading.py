@@ -109,9 +109,13 @@ def how_read(
     "How a table was read: its format, its rows and columns, what was left out and what was guessed"
     return command_words(table_report(df)).replace('standard input.', 'standard input, ', 1)
 
-# %% ../../nbs/08_command/02a_reading.ipynb #45db06c1
+# %% ../../nbs/08_command/02a_reading.ipynb #c59b1c38
 _usual = dict(text='text review sentence comment message document content body utterance tweet question'.split(),
     label='label target class category sentiment labels intent topic stars rating polarity'.split())
+
+def _shown_name(name):
+    "The name of a column as it is, or in quotes if it is empty or has blanks at its ends"
+    return name if name and name==name.strip() else repr(name)
 
 def _asked_column(df, asked, option):
     "The position of the column that was asked for"
@@ -120,9 +124,10 @@ def _asked_column(df, asked, option):
     try: return find_cols(df.set_axis(names, axis=1), int(asked) if is_place else asked)[0]
     except ValueError as e:
         if 'are called' in str(e): raise CLIError(f'{e} ({option})') from e
-        raise CLIError(f'no column {asked!r} (option {option}); the columns are: {listed(names, 30)}'
+        raise CLIError(f'no column {asked!r} (option {option}); the columns are: {listed(map(_shown_name, names), 30)}'
             f'.{did_you_mean(asked, names)}') from e
 
+# %% ../../nbs/08_command/02a_reading.ipynb #45db06c1
 def _by_length(df, kind):
     "The position of texts or labels in a table of two columns without names; None in any other table"
     if len(df.columns)!=2 or df.attrs.get('table', {}).get('header') is not False: return None
@@ -142,7 +147,7 @@ def column_at(
     names = [str(c).strip().lower() for c in df.columns]
     found = next((name for name in _usual[kind] if name in names), None)
     place = _by_length(df, kind) if found is None else names.index(found)
-    there = f'with {option}; the columns are: {listed(df.columns, 30)}'
+    there = f'with {option}; the columns are: {listed(map(_shown_name, df.columns), 30)}'
     if place is None: raise CLIError(f'which column holds the {kind}s? Say it {there}')
     if names.count(found)<2: return place
     raise CLIError(f'several columns are called {found!r}: give a position {there}')
