@@ -363,6 +363,16 @@ def test_progress_writes_to_stderr_or_nowhere(capsys, monkeypatch, env, shown):
     res = capsys.readouterr()
     assert res.out == '0\n1\n2\n' and ('reading' in res.err) == shown and bool(res.err) == shown
 
+def test_a_saved_notebook_has_no_dead_bars(tmp_path):
+    "A bar that is done leaves nothing in the file, not even its first state"
+    nbclient,nbformat = pytest.importorskip('nbclient'),pytest.importorskip('nbformat')
+    source = 'from textnb.base import progress\nfor i in progress(range(3), desc="reading"): pass\nbar = progress(total=2, desc="writing")\nbar.update(2)\nbar.close()\nprint("done")'
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)], metadata=dict(kernelspec=dict(name='python3', display_name='Python 3', language='python')))
+    env = {k:v for k,v in os.environ.items() if k not in ('TEXTNB_PROGRESS','IN_TEST')}
+    nbclient.NotebookClient(nb, timeout=100, resources=dict(metadata=dict(path=str(tmp_path)))).execute(env=env)
+    said = ' '.join(o.get('text', '')+str(o.get('data', {}).get('text/plain', '')) for o in nb.cells[0].outputs)
+    assert said.split()==['done'], nb.cells[0].outputs
+
 @settings(max_examples=100, deadline=None)
 @given(st.text(st.characters()), st.text(st.characters()))
 def test_tables_hold_nothing_but_text(a, b):

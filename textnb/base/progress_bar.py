@@ -8,11 +8,24 @@ Docs: https://textnb.github.io/textnb/09_base/progress_bar.html.md"""
 __all__ = ['progress']
 
 # %% ../../nbs/09_base/07_progress_bar.ipynb #1e667613
-import os
+import os, sys
 
 from .control_characters import *
 
 # %% ../../nbs/09_base/07_progress_bar.ipynb #3b3e0692
+def _vanishing(tqdm):
+    "The class `tqdm` of bars in notebooks, whose bars leave nothing in the saved file when they are done"
+    from IPython.display import display
+    class Bar(tqdm):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, display=False, **kwargs)
+            self.place = None if self.disable else display(self.container, display_id=True)
+        def close(self):
+            ends = not self.disable
+            super().close()
+            if ends and not self.leave and self.place: self.place.update({'text/plain':''}, raw=True)
+    return Bar
+
 def progress(
     it=None, # any iterable, or None to call `update` yourself
     total:int|None=None, # number of steps, if `it` has no length
@@ -22,5 +35,7 @@ def progress(
 ): # an iterable over `it`
     "Show a progress bar while going through `it`"
     from tqdm.auto import tqdm
+    notebook = sys.modules.get('tqdm.notebook') # loaded by `tqdm.auto` where there is one
+    if notebook and issubclass(tqdm, notebook.tqdm_notebook): tqdm = _vanishing(tqdm)
     off = os.environ.get('TEXTNB_PROGRESS')=='0' or bool(os.environ.get('IN_TEST'))
     return tqdm(it, total=total, desc=readable(desc), leave=leave, disable=off, **kwargs)
