@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..base import (ArchiveError, Config, is_swapping, locked, restore_folder, room_told, safe_extract,
+from ..base import (ArchiveError, Config, is_swapping, locked, readable, restore_folder, room_told, safe_extract,
     swap_folder, sweep, temporary_folder)
 from .downloads import archive_endings, fetch_file, parse_pypi
 from .generated import docstrings, hash_split, human_numbers, python_docs
@@ -178,7 +178,7 @@ def untar_data(
     with locked(path):
         restore_folder(path)
         if path.exists() and not force_download: return path
-        if verbose: print(f'making {path} from {url}')
+        if verbose: print(readable(f'making {path} from {url}'))
         with room_told(path), temporary_folder(path) as d:
             new = d/'new'
             new.mkdir()

@@ -11,6 +11,8 @@ __all__ = ['packed_how', 'open_unpacked', 'read_unpacked', 'guess_encoding', 'de
 import bz2, codecs, contextlib, errno, gzip, importlib, io, lzma, re, zlib
 from pathlib import Path
 
+from ..base import unpacked_limit
+
 # %% ../../nbs/01_text/08a_decoding.ipynb #988362f4
 _packed = ((b'\x1f\x8b', 'gzip'), (b'BZh', 'bzip2'), (b'\xfd7zXZ\0', 'xz'), (b'\x28\xb5\x2f\xfd', 'Zstandard'))
 
@@ -58,7 +60,12 @@ def read_unpacked(
     path, # a file
 )->bytes: # all of it
     "The bytes in the file at `path`, unpacked if it is packed; raises an OSError that names it if it cannot be read"
-    with open_unpacked(path) as f: return f.read()
+    with open_unpacked(path) as f:
+        limit = unpacked_limit(Path(path).stat().st_size)
+        res = f.read(limit+1)
+    if len(res)<=limit: return res
+    raise OSError(errno.EFBIG, f'{path} unpacks to more than {limit:,} bytes, which no text does: is it what you '
+        'think? If it is, unpack it yourself')
 
 # %% ../../nbs/01_text/08a_decoding.ipynb #0c6415a8
 _marks = ((codecs.BOM_UTF8, 'utf-8-sig'), (codecs.BOM_UTF32_LE, 'utf-32'), (codecs.BOM_UTF32_BE, 'utf-32'),

@@ -295,6 +295,16 @@ def label_from_func(self:ItemLists,
     "Labels by a function"
     return self._label(lambda il: [func(o) for o in il.raw], label_cls, **kwargs)
 
+def _warn_beside(paths):
+    "Warn of files among `paths` that lie in a folder of classes, and not in that of a class"
+    folders = {Path(o).parent for o in paths}
+    beside = folders & {above for o in folders for above in o.parents}
+    if not beside: return
+    n = sum(Path(o).parent in beside for o in paths)
+    where = listed(sorted(map(str, beside)), 3)
+    warnings.warn(f'{n} of {len(paths)} files lie beside the folders of classes, in {where}, and make classes of their '
+        'own: are they texts? `filter_by_func` leaves them out')
+
 @patch
 def label_from_folder(self:ItemLists,
     label_cls=None, # class of labels
@@ -306,6 +316,7 @@ def label_from_folder(self:ItemLists,
         if len(parts)>1: return parts[-2]
         raise ValueError(f'{str(o)[:40]!r} is not the path of a file in a folder: '
             'use label_from_df, label_from_func or label_from_list')
+    _warn_beside([o for items in (self.train, self.valid, self.test) if items is not None for o in items.raw])
     return self.label_from_func(folder, label_cls, **kwargs)
 
 # %% ../../nbs/01_text/14_labelled.ipynb #28e319d1
