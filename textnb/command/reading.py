@@ -115,6 +115,7 @@ _usual = dict(text='text review sentence comment message document content body u
 
 def _shown_name(name):
     "The name of a column as it is, or in quotes if it is empty or has blanks at its ends"
+    name = str(name)
     return name if name and name==name.strip() else repr(name)
 
 def _asked_column(df, asked, option):
