@@ -10,6 +10,8 @@ os.environ.setdefault('MPLBACKEND', 'agg')
 import pytest  # noqa: E402
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts the tests in the background has them ignore Ctrl-C, which some of them press
+if getattr(signal, 'SIGHUP', None) and signal.getsignal(signal.SIGHUP)==signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)  # `nohup` has all children ignore it, and some tests end theirs by it; a handler is not passed on
 
 FLAGS = '--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync'
 
