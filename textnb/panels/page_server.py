@@ -148,7 +148,8 @@ def _serve(args):
     runpy.run_path(processes)['die_with_parent'](parent, gently=True, by_system=by_system=='1')
     token = os.environ.pop('TEXTNB_PANEL_TOKEN')
     from voila.app import Voila
-    guarded_app(Voila, token, folder).launch_instance(rest)
+    own_way = '--KernelManager.autorestart=False' # a page replaces its kernel itself: two that do it would meet
+    guarded_app(Voila, token, folder).launch_instance([*rest, own_way])
 
 def server_command(
     command:list, # `python -m voila` and its arguments
