@@ -9,7 +9,7 @@ __all__ = ['enough_to_choose', 'TrainingPlan', 'plan_training', 'split_labelled'
            'tuned_words', 'language_model_data', 'TrainingStages', 'tune_language_model', 'tuned_classifier',
            'KeepBest', 'train_classifier', 'ResumableStages', 'balanced_loss', 'fine_tune_classifier']
 
-# %% ../../nbs/04_learn/05_fine_tuning.ipynb #68c0c293
+# %% ../../nbs/04_learn/05_fine_tuning.ipynb #ca702c7e
 import copy, json, math, time, warnings, zlib
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,7 +19,8 @@ from fastcore.basics import patch
 
 from ..base import best_dtype, defaults, listed, load_json, save_json, set_seed
 from ..models import arch_named, model_meta, named_config
-from ..text import draw_parts, TextClasDataBunch, text_groups, TextLMDataBunch, TextProcessor, TokenStore, Vocab
+from ..text import draw_parts, find_cols, text_groups, TextClasDataBunch, TextLMDataBunch
+from ..text import TextProcessor, TokenStore, Vocab
 from ..train import as_metric, callback_list, CancelFitException, CheckpointCallback, CrossEntropyFlat
 from ..train import TrackerCallback
 from .weights import *
@@ -57,12 +58,13 @@ def _epochs(steps, wanted, least, most):
 _text_batches = (200, 8), (2_000, 16), (20_000, 32), (math.inf, 64)
 _row_batches = (10_000, 4), (30_000, 8), (100_000, 16), (5_000_000, 32), (math.inf, 64) # by tokens
 
-# %% ../../nbs/04_learn/05_fine_tuning.ipynb #e1c2f508
+# %% ../../nbs/04_learn/05_fine_tuning.ipynb #9cb18be1
 def plan_training(
     n_texts:int, # labelled texts to learn from
     n_tokens:int|None=None, # tokens of all texts, labelled or not; 25 a text if None
     n_classes:int=2, # different labels
     pretrained:bool=True, # does it start from weights that have read a lot?
+    attention:bool=False, # is it a Transformer? They diverge at the rates of recurrent networks
     **changes, # entries of the plan that are to have other values
 )->TrainingPlan: # for `fine_tune_classifier`
     "A plan by the size of the data; raises a ValueError without texts, and a TypeError for an unknown entry"
@@ -76,13 +78,14 @@ def plan_training(
     lm_epochs = _epochs(math.ceil(tokens/(70*lm_bs)), 300, 1, 10)
     plan = TrainingPlan(bs, epochs, lm_bs, lm_epochs)
     if not pretrained: plan = replace(plan, lm_epochs=2*lm_epochs, lm_head_epochs=0, lm_lr=1e-2, head_epochs=0, lr=5e-3)
+    if attention: plan = replace(plan, lm_lr=1e-3, lr=1e-3)
     return replace(plan, **changes)
 
-# %% ../../nbs/04_learn/05_fine_tuning.ipynb #13b95192
-def _columns(df, cols):
+# %% ../../nbs/04_learn/05_fine_tuning.ipynb #5c87a716
+def _columns(df, cols, what):
     "The values of the columns `cols` of `df`: a value a row, or a tuple if there are several"
-    at = [cols] if isinstance(cols, (str,int)) else list(cols)
-    values = [df[o].tolist() if isinstance(o, str) else df.iloc[:,o].tolist() for o in at]
+    at = find_cols(df, cols, what)
+    values = [df.iloc[:,i].tolist() for i in at]
     return values[0] if len(at)==1 else list(zip(*values))
 
 def split_labelled(
@@ -92,10 +95,10 @@ def split_labelled(
     valid_pct:float=.1, # share of the rows for validation
     seed:int=42, # of the draw
 )->tuple: # two tables: to learn from, and to validate with
-    "Draw a share of `df`, the same of each class, equal texts on one side; raises a KeyError for an unknown column"
-    groups = text_groups(_columns(df, text_cols))
+    "Draw a share of `df`, the same of each class, equal texts on one side; raises an error for an unknown column"
+    groups = text_groups(_columns(df, text_cols, 'text'))
     rng = np.random.RandomState(seed)
-    valid, train = draw_parts(groups, [max(1, round(valid_pct*len(df)))], rng, _columns(df, label_cols))
+    valid, train = draw_parts(groups, [max(1, round(valid_pct*len(df)))], rng, _columns(df, label_cols, 'label'))
     return df.iloc[train].reset_index(drop=True), df.iloc[valid].reset_index(drop=True)
 
 # %% ../../nbs/04_learn/05_fine_tuning.ipynb #570271f5
@@ -137,7 +140,7 @@ def _too_strange(share, words):
         'from random weights: are the texts in another language than English?')
     return True
 
-# %% ../../nbs/04_learn/05_fine_tuning.ipynb #60bc85df
+# %% ../../nbs/04_learn/05_fine_tuning.ipynb #f75b0052
 def fine_tuning_data(
     train:pd.DataFrame, # texts with labels to learn from
     valid:pd.DataFrame|None=None, # the same to validate with; drawn from `train` if None
@@ -153,7 +156,7 @@ def fine_tuning_data(
 )->TextClasDataBunch: # with the words of the texts first, and the other known ones after them
     "Data for `fine_tune_classifier` from tables"
     if valid is None: train, valid = split_labelled(train, text_cols, label_cols, valid_pct, seed)
-    texts = [*_columns(train, text_cols), *unlabelled]
+    texts = [*_columns(train, text_cols, 'text'), *unlabelled]
     if 'vocab' not in kwargs and 'processor' not in kwargs:
         kwargs['vocab'] = fine_tuning_vocab(texts, known, tokenizer)
     cols = dict(text_cols=text_cols, label_cols=label_cols)
@@ -465,7 +468,7 @@ def _start(train, valid, arch, config, pretrained, unlabelled, **kwargs):
     if not _too_strange(share, words): return data, pretrained
     return fine_tuning_data(train, valid, unlabelled=unlabelled, **kwargs), False
 
-# %% ../../nbs/04_learn/05_fine_tuning.ipynb #864fc79b
+# %% ../../nbs/04_learn/05_fine_tuning.ipynb #0b9386b2
 def _about(data, plan, **settings):
     "What a training has to agree in with one that goes on with it"
     classes = list(map(str, data.classes or []))
@@ -494,10 +497,12 @@ def fine_tune_classifier(
     https://arxiv.org/abs/1801.06146)); raises a ValueError for an unknown direction or a folder of another training"""
     _check_direction(direction)
     unlabelled = list(unlabelled)
-    data, pretrained = _start(train, valid, arch, config, pretrained, unlabelled, seed=seed, **kwargs)
+    data, pretrained = _start(train, valid, arch, config, pretrained, unlabelled, text_cols=text_cols,
+        label_cols=label_cols, seed=seed, **kwargs)
     if plan is None:
         tokens = data.train_ds.x.store.n_tokens+sum(len(str(o).split()) for o in unlabelled)
-        plan = plan_training(len(data.train_ds), tokens, data.c, pretrained)
+        attention = arch_named(arch).__name__.startswith('Transformer')
+        plan = plan_training(len(data.train_ds), tokens, data.c, pretrained, attention)
     about = _about(data, plan, arch=arch_named(arch).__name__, config=config, pretrained=pretrained,
         direction=direction, seed=seed, class_weights=class_weights, unlabelled=len(unlabelled))
     options = dict(seed=seed, callbacks=callbacks)
