@@ -468,7 +468,7 @@ def _start(train, valid, arch, config, pretrained, unlabelled, **kwargs):
     if not _too_strange(share, words): return data, pretrained
     return fine_tuning_data(train, valid, unlabelled=unlabelled, **kwargs), False
 
-# %% ../../nbs/04_learn/05_fine_tuning.ipynb #0b9386b2
+# %% ../../nbs/04_learn/05_fine_tuning.ipynb #62a10ec9
 def _about(data, plan, **settings):
     "What a training has to agree in with one that goes on with it"
     classes = list(map(str, data.classes or []))
@@ -492,7 +492,7 @@ def fine_tune_classifier(
     callbacks=None, # further callbacks for every stage
     silent:bool=False, # print no tables?
     **kwargs, # for `fine_tuning_data`: `valid_pct`, `path`, `tokenizer`, and those of `from_df`
-)->RNNLearner: # or an `EnsembleLearner` of two; `history` has the figures of each epoch, `seconds` the time of each stage
+)->RNNLearner: # or an `EnsembleLearner` of two; its `history` has the figures of each epoch, `seconds` those of stages
     """Fine-tune a language model on the texts and a classifier on their labels: ULMFiT ([Howard and Ruder, 2018](
     https://arxiv.org/abs/1801.06146)); raises a ValueError for an unknown direction or a folder of another training"""
     _check_direction(direction)
