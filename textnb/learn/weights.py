@@ -6,7 +6,7 @@ Docs: https://textnb.github.io/textnb/04_learn/weights.html.md"""
 
 # %% auto #0
 __all__ = ['convert_weights', 'split_checkpoint', 'encoder_of', 'is_classifier', 'fill_module', 'SavedWeights', 'KnownWords',
-           'known_words']
+           'count_ids', 'known_words']
 
 # %% ../../nbs/04_learn/01_weights.ipynb #3190e264
 import warnings
@@ -241,13 +241,17 @@ class KnownWords:
         if self.known is None: return words
         return f'{words}; of the texts {self.known:.1%} known, {self.new:.1%} new, {self.unknown:.1%} xxunk'
 
-# %% ../../nbs/04_learn/01_weights.ipynb #73ddac8f
-def _is_word(o): return o not in defaults.text_spec_tok and o!='xxfake' # which fills up a vocabulary
-
-def _counts(ids, n):
-    "How often each of the ids below `n` occurs, counted in pieces, since the ids may lie on the disk"
+# %% ../../nbs/04_learn/01_weights.ipynb #ee56e631
+def count_ids(
+    ids, # numbers from 0, an array or a list; it may lie on the disk
+    n:int, # those from `n` on are not counted
+)->np.ndarray: # (n,) int64
+    "How often each number below `n` occurs in `ids`, a piece at a time"
     pieces = (np.asarray(ids[i:i+2**20]).astype(np.int64) for i in range(0, len(ids), 2**20))
     return sum((np.bincount(o, minlength=n)[:n] for o in pieces), np.zeros(n, dtype=np.int64))
+
+# %% ../../nbs/04_learn/01_weights.ipynb #73ddac8f
+def _is_word(o): return o not in defaults.text_spec_tok and o!='xxfake' # which fills up a vocabulary
 
 def known_words(
     stoi, # the words of the weights: a dict or a set
@@ -258,7 +262,7 @@ def known_words(
     words = np.array(list(map(_is_word, vocab.itos)), dtype=bool)
     known = np.array([o in stoi for o in vocab.itos], dtype=bool)
     sizes = int(words.sum()),int((words & known).sum())
-    count = _counts([] if ids is None else ids, len(vocab))
+    count = count_ids([] if ids is None else ids, len(vocab))
     unknown = count[vocab.unk]
     total = count[words].sum()+unknown
     if not total: return KnownWords(*sizes)
