@@ -143,7 +143,8 @@ class Pretraining:
         self.backwards = backwards
         self.arch = arch_named(arch)
         self.config = named_config(arch, config) or {}
-        self.args = dict(max_vocab=max_vocab, text_col=text_col, bs=bs, bptt=bptt, lr=lr, drop_mult=drop_mult, seed=seed)
+        self.args = dict(max_vocab=max_vocab, text_col=text_col, bs=bs, bptt=bptt, lr=lr, drop_mult=drop_mult,
+            seed=seed)
     @property
     def path(self)->Path: return self.folder/f'{self.name}.tnb' # of the finished weights
 
