@@ -147,3 +147,17 @@ def test_a_vocabulary_has_no_mark_twice(folder):
     real = [w for w in itos if w!='xxfake']
     assert len(real)==len(set(real)) and len(itos)<=64 and itos[0]=='xxunk'
     assert set(mixed_vocab([o.stores[0]], [1], 64).itos)==set(itos)
+
+def test_the_command_writes_what_learners_find(folder, capsys, monkeypatch):
+    "`textnb pretrain`, its card on standard output, and wrong calls"
+    from textnb.command import main
+    monkeypatch.setattr(home, '_folders', list(home._folders))
+    call = ['pretrain', str(folder/'films.csv'), str(folder/'few.csv'), '--out', str(folder/'w'), '--name', 'mine', '--workers', '1']
+    call += '--tokens 200 --bs 4 --bptt 10 --shares 3 1 --licence mine'.split()
+    assert main(call)==0
+    out, err = capsys.readouterr()
+    assert 'films.csv, few.csv' in out and 'licence     mine' in out and 'perplexity' in out
+    assert f"{folder/'w'/'mine_forward.tnb'}" in err and 'add_pretrained' in err
+    assert main([*call, '--shares', '1'])==2 and 'each of the 2 sources' in capsys.readouterr().err
+    assert main([*call[:1], str(folder/'none.csv'), *call[3:], '--shares', '1'])==1 and 'none.csv' in capsys.readouterr().err
+    assert main([*call, '--tokens', '400'])==1 and 'other arguments (tokens)' in capsys.readouterr().err
