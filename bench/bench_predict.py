@@ -2,6 +2,8 @@
 
     python bench/bench_predict.py [--peer PYTHON_WITH_FASTAI] [--rounds 2]
 
+textnb also times the small English model of its package (`small_…`): its weights, a short prediction, and the tokens of that text.
+
 Both sides read the same table of docstrings, tokenize it themselves, and run an untrained AWD-LSTM 400/1152/3 with its classifier head. Each side runs in a process of its own and they take turns."""
 import csv
 import os
@@ -10,6 +12,7 @@ import tempfile
 from sides import main, seconds, take_turns
 
 N_TRAIN, N_VALID, BS = 300, 256, 64
+SMALL = dict(emb_sz=192, n_hid=512, n_layers=2)
 SHORT = 'A short text of about fifteen words, such as a person might type into it.'
 
 
@@ -32,10 +35,23 @@ def side_textnb(path):
     "Figures of this package"
     import pandas as pd
     from textnb.all import AWD_LSTM, TextClasDataBunch, text_classifier_learner
+    from textnb.learn import find_pretrained
     df = pd.read_csv(path)
     data = TextClasDataBunch.from_df('.', df[~df.is_valid], df[df.is_valid], text_cols='text', label_cols='label', bs=BS)
     learn = text_classifier_learner(data, AWD_LSTM, pretrained=False)
-    return figures(learn.get_preds, learn.predict)
+    return figures(learn.get_preds, learn.predict) | small_figures(df, find_pretrained('AWD_LSTM', SMALL).path)
+
+
+def small_figures(df, path):
+    "Milliseconds of loading the small English model with all its words, of one short prediction, and of its tokens"
+    from textnb.all import AWD_LSTM, TextClasDataBunch, load_archive, text_classifier_learner
+    kw = dict(text_cols='text', label_cols='label', bs=BS, vocab=load_archive(path).meta['vocab'])
+    data = TextClasDataBunch.from_df('.', df[~df.is_valid], df[df.is_valid], **kw)
+    def made(pretrained): return text_classifier_learner(data, AWD_LSTM, config='small', pretrained=pretrained, silent=True)
+    learn = made(True) # the first optimizer of a process imports a part of torch
+    load = seconds(lambda: made(True), 5)-seconds(lambda: made(False), 5)
+    return {'small_load_ms': 1000*load, 'small_predict_ms': 1000*seconds(lambda: learn.predict(SHORT), 100),
+        'small_tokens_ms': 1000*seconds(lambda: data.encode(SHORT), 100)}
 
 
 def side_fastai(path):

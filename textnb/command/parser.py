@@ -299,6 +299,40 @@ def _add_info(sub):
     p.add_argument('file', nargs='?', help='an archive (.tnb)')
     p.add_argument('--json', action='store_true', help='print as JSON')
 
+# %% ../../nbs/08_command/12_parser.ipynb #0fbb6d6a
+def _pretraining(p):
+    "Options of a long training"
+    g = p.add_argument_group('training')
+    g.add_argument('--minutes', type=float, default=10., metavar='N', help='how long to train (default %(default)s)')
+    g.add_argument('--tokens', type=_positive, metavar='N', help='how many tokens to read, instead of minutes')
+    g.add_argument('--backwards', action='store_true', help='read from the end of a text')
+    g.add_argument('--config', default='small', choices=['small','full'], help='its sizes (default %(default)s)')
+    g.add_argument('--arch', default='AWD_LSTM', metavar='NAME', help='the architecture (default %(default)s)')
+    numbers = dict(max_vocab=(30_000, 'words, at most'), bs=(64, 'rows of a batch'), bptt=(70, 'tokens of a row'))
+    numbers |= dict(every=(200, 'batches between checkpoints'), seed=(42, 'of weights and order'))
+    for name,(default,what) in numbers.items():
+        g.add_argument(f"--{name.replace('_', '-')}", type=_positive, default=default, metavar='N',
+            help=f'{what} (default %(default)s)')
+    g.add_argument('--workers', dest='n_workers', type=_positive, metavar='N', help='processes that tokenize')
+
+# %% ../../nbs/08_command/12_parser.ipynb #df7dcbb9
+def _add_pretrain(sub):
+    "`textnb pretrain`"
+    p = _command(sub, 'pretrain', 'own_weights.cmd_pretrain', 'train weights of your own on a lot of text',
+        'Train a language model on a lot of text, for as long as you say, and pack it into a file that pretrained=True '
+        'finds. Killed and called again in the same way, it goes on.',
+        'textnb pretrain wiki.parquet --out weights --name wiki --minutes 60',
+        'textnb pretrain wiki.parquet reviews.csv --shares 2 1 --backwards --out weights')
+    p.add_argument('sources', nargs='+', help='tables (.parquet, .csv, .tsv, .jsonl), .txt files with a text on each '
+        'line, or folders of tables or of .txt files')
+    p.add_argument('--shares', nargs='+', type=float, metavar='X',
+        help='how much say each source has about which words are known (default: the same)')
+    p.add_argument('--out', default='weights', metavar='FOLDER', help='where the file goes (default %(default)s)')
+    p.add_argument('--name', default='own', help='of the file; the direction comes behind it (default %(default)s)')
+    p.add_argument('--text-col', default='text', metavar='COL', help='column of the texts (default %(default)s)')
+    p.add_argument('--licence', default='not said', metavar='TEXT', help='of the texts, for the card of the weights')
+    _pretraining(p)
+
 # %% ../../nbs/08_command/12_parser.ipynb #d0929f02
 _tour = '''a first tour:
   textnb demo                                   train on movie reviews, write demo/report.html
@@ -310,7 +344,7 @@ exit codes: 0 success, 1 error (nothing is written), 2 wrong call,
             3 the model is written but could not be measured, 130 interrupted'''
 
 _commands = [_add_demo, _add_tokenize, _add_train_lm, _add_train, _add_evaluate, _add_predict, _add_explain]
-_commands += [_add_panel, _add_info]
+_commands += [_add_panel, _add_info, _add_pretrain]
 
 class _Parser(argparse.ArgumentParser):
     "A parser whose errors pass the filter of the terminal"

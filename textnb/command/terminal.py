@@ -9,7 +9,7 @@ __all__ = ['shown', 'CLIError', 'note', 'note_warnings', 'clean', 'DataText', 'p
            'check_out']
 
 # %% ../../nbs/08_command/01_terminal.ipynb #64335147
-import csv, io, json, os, re, sys, warnings
+import json, os, re, sys, warnings
 from pathlib import Path
 
 # %% ../../nbs/08_command/01_terminal.ipynb #222d9081
@@ -79,12 +79,6 @@ def text_table(
     return '\n'.join('  '.join(x.ljust(n) for x,n in zip(line, widths)).rstrip() for line in lines)
 
 # %% ../../nbs/08_command/01_terminal.ipynb #311fcf8d
-def _csv_line(row, delimiter):
-    "`row` as CSV; a lone carriage return is quoted, which Python's writer leaves out for lines that end in \\n"
-    out = io.StringIO()
-    csv.writer(out, delimiter=delimiter, lineterminator='\r\n').writerow(row)
-    return out.getvalue()[:-2]
-
 def format_rows(
     columns:list[str], # headings
     rows:list, # one sequence of cells per row
@@ -96,8 +90,8 @@ def format_rows(
     objects = (dict(zip(columns, row)) for row in rows)
     if fmt=='json': return json.dumps(list(objects), ensure_ascii=False, indent=1)
     if fmt=='jsonl': return '\n'.join(json.dumps(o, ensure_ascii=False) for o in objects)
-    delimiter = '\t' if fmt=='tsv' else ','
-    return DataText('\n'.join(_csv_line(row, delimiter) for row in [columns, *rows]))
+    from textnb.text import csv_text
+    return DataText(csv_text(columns, rows, '\t' if fmt=='tsv' else ',').removesuffix('\n'))
 
 # %% ../../nbs/08_command/01_terminal.ipynb #38b90930
 class WrongCall(CLIError):

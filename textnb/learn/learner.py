@@ -103,6 +103,13 @@ def _pretrained_url(learn, meta):
     warnings.warn(f'There are no pretrained weights for that architecture{sizes}{way}! '
         f'The model starts from random weights. {_what_is_there()}')
 
+# %% ../../nbs/04_learn/03_learner.ipynb #5a4a71bf
+def _brought(config, meta):
+    "The word for the sizes in `config` whose weights the package brings, such as 'small'; None for other sizes"
+    full = meta['config_lm']
+    own = [k for k,v in meta['sizes'].items() if v and sizes_of({**full, **v})==sizes_of(config)]
+    return own[0] if own else None
+
 # %% ../../nbs/04_learn/03_learner.ipynb #f79e0368
 def _download_pretrained(url):
     "The files with weights and words in the archive at `url`"
@@ -115,11 +122,16 @@ def _download_pretrained(url):
 
 def _pretrained_files(learn, meta):
     "The files with weights for `learn`; none, with a warning, if there are none for its sizes"
-    found = find_pretrained(learn.spec['arch'], _whole_config(learn, meta), bool(learn.data.backwards))
+    config = _whole_config(learn, meta)
+    found = find_pretrained(learn.spec['arch'], config, bool(learn.data.backwards))
     if found: return [found.path]
+    word = _brought(config, meta)
+    if word: raise FileNotFoundError(f'the package should bring weights for config={word!r}, and they are not there or '
+        f'damaged: install it anew, or pass pretrained=False. {_what_is_there()}')
     url = _pretrained_url(learn, meta)
     return _download_pretrained(url) if url else []
 
+# %% ../../nbs/04_learn/03_learner.ipynb #455d5afc
 def _pretrain(learn, meta, pretrained, fnames):
     "Load pretrained weights into `learn` if asked to, and freeze it"
     if fnames is not None: files = [fnames] if isinstance(fnames, (str,Path)) else list(fnames)
@@ -235,6 +247,12 @@ def _find_file(learn, name, exts):
 
 def _way(backwards): return 'backwards' if backwards else 'forwards'
 
+def _warn_other_way(saved, data):
+    "Warn if the weights `saved` read their texts in the other direction"
+    if saved.backwards in (None,bool(data.backwards)): return
+    warnings.warn(f'{saved.source} read its texts {_way(saved.backwards)}, '
+        f'this learner\'s data run {_way(data.backwards)}')
+
 # %% ../../nbs/04_learn/03_learner.ipynb #c1d6122f
 @patch
 def load_encoder(self:RNNLearner,
@@ -249,12 +267,23 @@ def load_encoder(self:RNNLearner,
     report = LoadReport(saved.source)
     if remap and saved.words not in (None,itos): saved = saved.moved_to(itos, report)
     else: saved.check_words(itos, self.data.tokenizer)
-    if saved.backwards not in (None,bool(self.data.backwards)):
-        warnings.warn(f'{saved.source} read its texts {_way(saved.backwards)}, '
-            f'this learner\'s data run {_way(self.data.backwards)}')
+    _warn_other_way(saved, self.data)
     self.load_report = fill_module(encoder_of(self.model), saved.encoder, report, prefix='0.')
     self.freeze()
     return self
+
+# %% ../../nbs/04_learn/03_learner.ipynb #f690c104
+def _named_sizes(config): return ', '.join(f'{k}={v}' for k,v in config.items())
+
+def _check_sizes(saved, learn):
+    "Raise a ValueError if the weights `saved` say that they are of another architecture or size than the model"
+    if saved.arch is None or learn.spec is None: return
+    here = sizes_of(_whole_config(learn, model_meta(learn.spec['arch'])))
+    own = {k:here.get(k) for k in saved.config or {}}
+    if saved.arch==learn.spec['arch'] and own==(saved.config or {}): return
+    raise ValueError(f'{saved.source} holds weights of {saved.arch} ({_named_sizes(saved.config or {})}), and this '
+        f"model is {learn.spec['arch']} ({_named_sizes(own)}): nothing was loaded. Build it with "
+        f"'{saved.arch}' and config=dict({_named_sizes(saved.config or {})}), or pass pretrained=False.")
 
 # %% ../../nbs/04_learn/03_learner.ipynb #f9791af8
 @patch
@@ -268,9 +297,12 @@ def load_pretrained(self:RNNLearner,
     saved = SavedWeights.read(_find_file(self, wgts_fname, ('.tnb','.pth')), words)
     if saved.words is None:
         raise ValueError(f'{saved.source} has no vocabulary inside: give the file with its words as `itos_fname`')
+    _check_sizes(saved, self)
+    _warn_other_way(saved, self.data)
     report = LoadReport(saved.source)
     left = saved.leave_head(report) if is_classifier(self.model) else saved
-    self.load_report = left.moved_to(list(self.data.vocab.itos), report).fill(self.model, report, strict)
+    ids = self.data.train_ds.store.ids
+    self.load_report = left.moved_to(list(self.data.vocab.itos), report, ids).fill(self.model, report, strict)
     return self
 
 # %% ../../nbs/04_learn/03_learner.ipynb #74ec7851

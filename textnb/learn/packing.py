@@ -24,6 +24,12 @@ def pack_rows(
 # %% ../../nbs/04_learn/00_packing.ipynb #8dbfe619
 _scale = '/scale' # behind the name of a packed matrix
 
+def _halved(name, w):
+    "`w` in half precision; raises a ValueError where it has no such number"
+    half = w.half()
+    if torch.isfinite(half).all(): return half
+    raise ValueError(f'{name} has a number that half precision cannot hold: {w.abs().max():g}')
+
 def pack(
     tensors:dict, # name -> tensor of numbers with a fraction
 )->dict: # int8 matrices with their scales, and float16 for all that is no matrix
@@ -31,17 +37,27 @@ def pack(
     res = {}
     for name,w in tensors.items():
         if w.dim()==2: res[name],res[name+_scale] = pack_rows(w)
-        else: res[name] = w.half()
+        else: res[name] = _halved(name, w)
     return res
+
+# %% ../../nbs/04_learn/00_packing.ipynb #6453f59b
+def _check_scales(name, w, scale):
+    "Raise a ValueError unless `scale` has one number for each row of the matrix `w`"
+    if scale is None: raise ValueError(f'the matrix {name} is packed, and its scales are missing')
+    if w.dim()!=2 or scale.shape!=(len(w),1) or not scale.is_floating_point():
+        told = f'not {tuple(scale.shape)} of {scale.dtype} for {tuple(w.shape)}'
+        raise ValueError(f'the matrix {name} is packed, and needs one scale for each row, {told}')
 
 def unpack(
     tensors:dict, # what `pack` gave
 )->dict: # name -> float32 tensor
-    "The tensors that were packed; raises a ValueError if a matrix lacks its scales"
+    "The tensors that were packed; raises a ValueError if a matrix lacks its scales, or something is no number"
     res = {}
     for name,w in tensors.items():
+        scale = tensors.get(name+_scale)
         if name.endswith(_scale): continue
-        if w.dtype!=torch.int8: res[name] = w.float()
-        elif name+_scale not in tensors: raise ValueError(f'the matrix {name} is packed, and its scales are missing')
-        else: res[name] = w*tensors[name+_scale]
+        if w.dtype==torch.int8: _check_scales(name, w, scale)
+        check = w if scale is None else scale
+        if not torch.isfinite(check).all(): raise ValueError(f'{name} holds NaN or infinity')
+        res[name] = w.float() if scale is None else w.float().mul_(scale)
     return res

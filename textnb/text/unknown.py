@@ -30,10 +30,9 @@ def unknown_share(
     vocab:Vocab, # what they were looked up in
 )->float: # from 0 to 1; 0 if there is no word
     "The share of the words in `ids` that `vocab` does not know"
-    marks = set(defaults.text_spec_tok)-{UNK}
-    is_word = np.array([o not in marks for o in vocab.itos], dtype=bool)
-    count = np.bincount(_sample(ids).astype(np.int64), minlength=len(is_word))
-    n_words = count[:len(is_word)][is_word].sum()
+    marks = [vocab.stoi[o] for o in set(defaults.text_spec_tok)-{UNK} if o in vocab.stoi]
+    count = np.bincount(_sample(ids).astype(np.int64), minlength=len(vocab))[:len(vocab)]
+    n_words = count.sum()-count[marks].sum()
     return float(count[vocab.unk]/n_words) if n_words else 0.
 
 # %% ../../nbs/01_text/05a_unknown.ipynb #0183e417

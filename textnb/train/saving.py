@@ -35,6 +35,7 @@ class LoadReport:
         self.missing = list(missing)
         self.unexpected = list(unexpected)
         self.mismatched = dict(mismatched or {})
+        self.words = None # how many of the words of the data the weights know, where rows were moved
 
     @property
     def problems(self)->list: # sentences; empty if all went well
@@ -62,6 +63,7 @@ def __repr__(self:LoadReport):
     lines += [f'  unexpected {k}' for k in self.unexpected]
     for k,(there,here) in self.mismatched.items():
         lines.append(f'  mismatched {k}: {tuple(there)} in the file, {tuple(here)} in the model')
+    if self.words: lines.append(f'  words    {self.words}')
     return '\n'.join(lines)
 
 # %% ../../nbs/02_train/08_saving.ipynb #c75c1d00
