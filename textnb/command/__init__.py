@@ -25,7 +25,7 @@ _names = dict(
     panel_page='free_port panel_source serve_page table_panel',
     baselines='beside beside_words compare_right tfidf_baseline',
     report='cards confusion_table demo_report report_table svg_lines svg_reliability ticks',
-    own_report='data_report',
+    own_report='data_report report_results',
     demo='Stages demo_data demo_texts run_demo worst_texts',
     parser='build_parser main')
 
