@@ -110,7 +110,8 @@ def _epochs(r):
 
 def _made(r):
     "What was set, and how long it took"
-    both = [('setting','value',r.get('settings')), ('stage','seconds',r.get('seconds'))]
+    said = {k:str(v) for k,v in (r.get('settings') or {}).items()}
+    both = [('setting','value',said), ('stage','seconds',r.get('seconds'))]
     return [report_table([a,b], list(o.items()), digits=1) for a,b,o in both if o]
 
 # %% ../../nbs/08_command/10a_own_report.ipynb #a7148fa3

@@ -213,7 +213,7 @@ def calibrate(self:TextPredictor,
     need_labels(self.data.dl(ds_type))
     scores,y = self.scores_on(ds_type)
     if len(y)<few_texts:
-        warnings.warn(f'the temperature is fitted to {len(y)} texts: with fewer than {few_texts} it is a rough guess')
+        warnings.warn(f'the temperature is fitted to few texts ({len(y)}); with fewer than {few_texts} it is a guess')
     self.temperature = fit_temperature(scores, y)
     return self.temperature
 
