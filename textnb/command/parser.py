@@ -206,11 +206,7 @@ def _add_train(sub):
 def _unsure(p, what):
     "The option of texts without an answer"
     p.add_argument('--unsure', type=_fraction, metavar='X',
-        help=f'one class a text: a text whose highest probability is below X is {what}')
-
-def _model(p, by='`textnb train` or `textnb demo`'):
-    "The argument that names a model"
-    p.add_argument('model', help=f'a model written by {by}')
+        help=f'one class a text: {what} where the highest probability is below X')
 
 def _add_predict(sub):
     "`textnb predict`"
@@ -225,7 +221,7 @@ def _add_predict(sub):
     p.add_argument('--csv', metavar='FILE', help='a table whose texts to predict, as `textnb train` reads them')
     _table(p)
     _thresh(p)
-    _unsure(p, 'the word unsure in place of the class')
+    _unsure(p, 'say unsure and no class')
     p.add_argument('--format', choices=['table','csv','tsv','json','jsonl','parquet'],
         help='how to write (default: by the ending of --out; else table on a terminal, and csv to another program)')
     p.add_argument('--out', metavar='FILE', help='write there instead of printing: .csv, .tsv, .json, .jsonl, …')
@@ -244,7 +240,7 @@ def _add_evaluate(sub):
     _table(p, label=True)
     p.add_argument('--label-delim', metavar='C', help='between several labels in a cell (default: as in the training)')
     _thresh(p)
-    _unsure(p, 'not answered; what that brings is shown for other thresholds, too')
+    _unsure(p, 'show what it brings to give no answer')
     p.add_argument('--report', metavar='FILE', help='write a page as well: figures, mistakes, trust, shaded examples')
     p.add_argument('--json', action='store_true', help='print the figures as JSON')
 
