@@ -7,7 +7,7 @@ Docs: https://textnb.github.io/textnb/toys.html.md"""
 # %% auto #0
 __all__ = ['FILLERS', 'one_word_reviews', 'one_word_data', 'mislabelled_data', 'one_word_classifier', 'not_data',
            'agreement_data', 'ToyDL', 'toy_data', 'toy_model', 'ToyLM', 'ToyStream', 'toy_stream', 'film_reviews',
-           'film_classifier', 'numbers_lm', 'tour_pieces']
+           'film_classifier', 'questions', 'numbers_lm', 'tour_pieces']
 
 # %% ../nbs/00a_toys.ipynb #e5caa0fe
 import ast, json, tempfile
@@ -249,6 +249,28 @@ def film_classifier(
     learn = text_classifier_learner(data, AWD_LSTM, config=config, drop_mult=.1, pretrained=False, silent=True)
     if epochs: learn.fit_one_cycle(epochs, 2e-2)
     return learn
+
+# %% ../nbs/00a_toys.ipynb #10e5adec
+_asked = dict(
+    place=['Where is {}?', 'In which city is {}?', 'What country has {}?', 'Where do I find {}?'],
+    number=['How many {} are there?', 'How much do {} cost?', 'What is the number of {}?', 'How long do {} last?'],
+    person=['Who {} it?', 'Which man has {} this?', 'What is the name of the woman who {} it?', 'Who first {} that?'])
+_about = dict(
+    place='the river|the old castle|the largest lake|this museum|the airport|the mountain'.split('|'),
+    number='players|books|horses|houses|songs|ships'.split('|'),
+    person='wrote|found|built|discovered|won|directed'.split('|'))
+
+def questions(
+    n:int=120, # how many, in turn of a place, a number and a person
+    seed:int=0, # of the draw
+)->pd.DataFrame: # `label` and `text`
+    "Short questions, by what is asked for"
+    rng = np.random.default_rng(seed)
+    rows = []
+    for i in range(n):
+        label = list(_asked)[i%3]
+        rows.append((label, rng.choice(_asked[label]).format(rng.choice(_about[label]))))
+    return pd.DataFrame(rows, columns=['label', 'text'])
 
 # %% ../nbs/00a_toys.ipynb #fe74b3b6
 def numbers_lm(

@@ -17,6 +17,7 @@ from .pretrained import *
 from .recipes import *
 from .learner import *
 from .ensemble import *
+from .fine_tuning import *
 from .calibration import *
 
 # %% ../../nbs/04_learn/index.ipynb #dbf4018e
