@@ -286,7 +286,8 @@ svg text{fill:currentColor;font-size:11.5px} svg .title{font-size:13px;font-weig
 .bar{fill:var(--s0);opacity:.6} circle.sure{fill:var(--s1)} .ideal{stroke:var(--dim);stroke-dasharray:4 4}
 table{border-collapse:collapse;font-size:.95rem;width:100%} table.confusion{width:auto}
 th,td{text-align:left;vertical-align:top;padding:.35rem .6rem;border-bottom:1px solid var(--line)} th{font-weight:600}
-.num,td.cm{text-align:right;font-variant-numeric:tabular-nums} td.cm{min-width:6.5rem} td.cm small{display:block;color:inherit}
+.num,td.cm{text-align:right;font-variant-numeric:tabular-nums} td.cm{min-width:6.5rem}
+td.cm small{display:block;color:inherit}
 @media print{.text,svg,tr{break-inside:avoid}}
 '''
 
