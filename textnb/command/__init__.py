@@ -17,14 +17,15 @@ _names = dict(
         take_classes take_rows take_texts warnings_as_notes''',
     rows='as_labels draw_valid read_texts',
     looking='archive_info installed token_stats versions',
-    measuring='''Guesses class_figures guess_texts label_figures measure nothing_learned number_figures scores
-        show_scores''',
+    measuring='''Guesses answered class_figures guess_texts label_figures measure nothing_learned number_figures scores
+        share_interval show_scores''',
     training='History batch_size clas_data configs enough_epochs fit_classifier fit_lm read_encoder trend',
     shaded_texts='explain_page page relative shade_ansi shade_tokens text_with_verdict',
     using='decisions explain_text label_kind open_model predict_all top_classes write_rows',
     panel_page='free_port panel_source serve_page table_panel',
     baselines='beside beside_words compare_right tfidf_baseline',
-    report='cards confusion_table demo_report report_table svg_lines ticks',
+    report='cards confusion_table demo_report report_table svg_lines svg_reliability ticks',
+    own_report='data_report report_results',
     demo='Stages demo_data demo_texts run_demo worst_texts',
     parser='build_parser main')
 

@@ -18,6 +18,7 @@ from .recipes import *
 from .learner import *
 from .ensemble import *
 from .fine_tuning import *
+from .calibration import *
 from .pretraining import *
 
 # %% ../../nbs/04_learn/index.ipynb #dbf4018e
