@@ -8,22 +8,25 @@ Docs: https://textnb.github.io/textnb/08_command/demo.html.md"""
 __all__ = ['demo_data', 'demo_texts', 'worst_texts', 'first_try', 'Stages', 'run_demo', 'cmd_demo']
 
 # %% ../../nbs/08_command/11_demo.ipynb #423dd475
-import argparse, platform, shlex, time
+import platform, shlex, time
 from pathlib import Path
 
-import numpy as np, torch
+import numpy as np, pandas as pd, torch
 
 from .. import __version__
-from ..base import atomic_write, listed, save_json
+from ..base import atomic_write, best_dtype, listed, save_json
+from ..learn import pretrained_files
 from ..text import docstrings, movie_snippets
 from .baselines import *
+from .classifying import *
 from .measuring import *
+from .parts import *
 from .reading import *
 from .report import *
 from .rows import *
 from .terminal import *
-from .training import *
 from .using import *
+
 
 # %% ../../nbs/08_command/11_demo.ipynb #a6a89feb
 def _movie(notes):
@@ -71,6 +74,7 @@ def demo_texts(
 )->list[dict]: # as `demo_report` wants them
     "Draw `n` validation texts and explain them"
     classes = class_names_of(learn)
+    learn = getattr(learn, 'learners', [learn])[0] # of two readers the first explains
     short = np.array([4<=len(t.split())<=40 for t in raw])
     if not short.any(): short[:] = True
     rng = np.random.default_rng(seed)
@@ -125,70 +129,88 @@ class Stages:
         self.name = None
 
 # %% ../../nbs/08_command/11_demo.ipynb #fa9c41e4
-def _about(d, data, lm, shared):
-    "Sentences for the head of the report"
-    seen = 'The texts measured on were seen by neither training.'
-    if shared: seen = f'Of the texts measured on, {shared:,} are also among those learned from.'
-    n_train, n_valid = len(data.train_ds), len(data.valid_ds)
-    n_tokens = lm.data.train_ds.store.n_tokens
-    texts = f'{n_train:,} texts to learn from and {n_valid:,} to measure on ({d["name"]}); classes '
-    model = (f'A small AWD-LSTM learned to predict the next word of the training texts ({n_tokens:,} tokens, '
-        f'vocabulary {len(lm.data.vocab):,}, no weights from elsewhere); its encoder then became a classifier by '
-        f'gradual unfreezing. {seen}')
-    return [*d['notes'], f'{texts}{listed(data.classes, 20)}.', model]
+def _from_where(start):
+    "Sentences about the weights that a training began with"
+    found = [o for o in pretrained_files() if o.name in start.name.split(' and ')]
+    if not found: return f'It began with {start.name}{": " if start.why else ""}{start.why}.'
+    card = found[0].card
+    told = ' '.join(str(card[k]) for k in ('what','data') if k in card)
+    return f'It began with {start.name}, weights that come with textnb ({card.get("licence", "")}). {told}'
 
-_kept = '''data seed config epochs_lm lr_lm bs bptt drop_mult epochs lr clas_bs clas_drop_mult bf16
+def _about(d, learn, start, shared):
+    "Sentences for the head of the report"
+    seen = 'The texts measured on were seen by no training, and nothing was chosen by them.'
+    if shared: seen = f'Of the texts measured on, {shared:,} are also among those learned from.'
+    n_valid = int(np.sum(d['valid']))
+    texts = f'{len(d["texts"])-n_valid:,} texts to learn from and {n_valid:,} to measure on ({d["name"]}); classes '
+    first = getattr(learn, 'learners', [learn])[0]
+    model = (f'A language model learned to predict the next word of the texts to learn from; its encoder then became '
+        f'a classifier ({first.spec["arch"]}, vocabulary {len(first.data.vocab):,}). {seen}')
+    return [*d['notes'], f'{texts}{listed(learn.data.classes, 20)}.', model, _from_where(start)]
+
+_kept = '''data seed arch size pretrained direction epochs_lm lr_lm bs drop_mult epochs lr clas_bs clas_drop_mult bf16
     min_freq max_vocab'''.split()
 
-def _settings(args):
-    "What was set, for the report"
+def _settings(args, learn):
+    "What was set, or followed from the data, for the report"
+    plan = {f'plan: {k}':v for k,v in vars(learn.plan).items()}
     here = dict(textnb=__version__, torch=torch.__version__, python=platform.python_version())
-    return {**{k:str(getattr(args, k)) for k in _kept}, **here, 'threads':torch.get_num_threads()}
+    return {**{k:str(getattr(args, k)) for k in _kept}, **plan, **here, 'threads':torch.get_num_threads()}
+
 
 # %% ../../nbs/08_command/11_demo.ipynb #c13e99ce
-def _train_both(d, args, stages):
-    "Language model and classifier for the texts `d`, each learner with its `History`"
+def _in_time(args):
+    "Fewer epochs for the built-in data where bfloat16 is not fast, unless the user wants it otherwise"
+    fast = best_dtype()!=torch.float32 if args.bf16 is None else args.bf16
+    if fast or args.data not in ('movie','docstrings'): return
+    note('this processor is no faster in bfloat16: fewer epochs, so that the demo ends in some minutes')
+    if args.epochs is None: args.epochs = 2
+    if args.epochs_lm is None: args.epochs_lm = 1
+
+def _train(d, args):
+    "A classifier of the texts `d`, and what it began with"
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
-    train, valid = (side(d['texts'], d['valid'], held_out) for held_out in (False,True))
-    stages.start('language model')
-    lm_args = argparse.Namespace(**{**vars(args), 'lr':args.lr_lm, 'epochs':args.epochs_lm})
-    lm, lm_history = fit_lm(train, valid, out, lm_args)
-    encoder = lm.save_encoder('encoder')
-    stages.start('classifier')
-    data = clas_data(d['texts'], d['labels'], d['valid'], out, args, dict(processor=lm.data.processor))
-    return (lm, lm_history), fit_classifier(data, args, encoder)
+    df = pd.DataFrame(dict(text=d['texts'], label=d['labels']), dtype=object)[~np.asarray(d['valid'])]
+    held_out = draw_unseen(df.text.tolist(), df.label.tolist(), .05, args.seed)
+    train, choose = (df[rows].reset_index(drop=True) for rows in (~held_out, held_out))
+    data, start = clas_data(train, choose, start_of(args), args, out, classes=sorted(set(d['labels'])))
+    return fit_classifier(data, start, args), start
+
 
 # %% ../../nbs/08_command/11_demo.ipynb #6c8269a4
-def _found(d, args, both, stages):
-    "What is to be said about the two trainings `both`, as `demo_report` wants it"
-    (lm, lm_history), (learn, history) = both
+def _found(d, args, learn, start, stages):
+    "What is to be said about a training, as `demo_report` wants it"
     train, raw = (side(d['texts'], d['valid'], held_out) for held_out in (False,True))
     shared = count_shared(train, raw)
     stages.start('measuring')
-    guesses, figures = measure(learn)
+    classes = class_names_of(learn)
+    guesses = guess_texts(learn, raw, [classes.index(o) for o in side(d['labels'], d['valid'], True)])
+    figures = class_figures(guesses, classes)
     base = beside(tfidf_baseline(d), guesses.right.tolist())
     stages.start('explaining')
-    classes = class_names_of(learn)
     told = [o for o in [nothing_learned(figures)] if o]
-    return dict(title=f'textnb demo: {d["name"]}', about=[*_about(d, learn.data, lm, shared), *told], classes=classes,
-        metrics={k:v for k,v in figures.items() if k!='confusion'}, baseline=base, lm=lm_history.state(),
-        clas=history.state(), confusion=figures['confusion'], shared=shared, first=first_try(raw, guesses.right),
-        texts=demo_texts(learn, raw, guesses, args.seed), top_losses=worst_texts(raw, guesses, classes))
+    return dict(title=f'textnb demo: {d["name"]}', about=[*_about(d, learn, start, shared), *told], classes=classes,
+        metrics={k:v for k,v in figures.items() if k!='confusion'}, baseline=base,
+        lm=history_of(learn.history, True), clas=history_of(learn.history, False), confusion=figures['confusion'],
+        shared=shared, first=first_try(raw, guesses.right), texts=demo_texts(learn, raw, guesses, args.seed),
+        top_losses=worst_texts(raw, guesses, classes))
 
 def run_demo(
     args, # parsed arguments
 )->tuple: # the results, as `demo_report` wants them, and the learner
-    "Data, language model, classifier, figures and explanations; the model is written before it is measured"
+    "Data, training, figures and explanations; the model is written before it is measured"
     stages = Stages()
     stages.start('data')
     d = demo_data(args.data, args)
-    both = _train_both(d, args, stages)
-    learn = both[1][0]
+    _in_time(args)
+    stages.start('training')
+    learn, start = _train(d, args)
     learn.export('model.tnb')
-    with product_first(Path(args.out)/'model.tnb'): res = _found(d, args, both, stages)
+    with product_first(Path(args.out)/'model.tnb'): res = _found(d, args, learn, start, stages)
     stages.stop()
-    return dict(res, settings=_settings(args), seconds=stages.seconds), learn
+    return dict(res, settings=_settings(args, learn), seconds=stages.seconds), learn
+
 
 # %% ../../nbs/08_command/11_demo.ipynb #2205e094
 def cmd_demo(
@@ -201,9 +223,7 @@ def cmd_demo(
     save_json(out/'metrics.json', res)
     with atomic_write(out/'report.html', 'w') as f: f.write(demo_report(res))
     put(show_scores({**res['metrics'], 'confusion':res['confusion']}, res['classes']))
-    base = res['baseline']
-    if base: put(f"\n{base['name']} on the same split: accuracy {base['accuracy']:.4f}\n{beside_words(base)}")
-    else: put('\nno baseline: scikit-learn is not installed, or no word occurs in two texts')
+    put(f"\n{show_baseline(res['baseline'])}")
     took = sum(res['seconds'].values())
     files = f"figures are in {out/'metrics.json'}, the model in {out/'model.tnb'}"
     note(f"\n{took:.0f} seconds. Open {out/'report.html'} in a browser; {files}. Try:")
