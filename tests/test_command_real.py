@@ -226,9 +226,10 @@ def test_many_classes_need_no_matrix():
         g.add(p/p.sum(1, keepdims=True), rng.integers(0, 8000, 50))
     names = [f'class {i}' for i in range(8000)]
     res = class_figures(g, names)
-    assert res['confusion'] is None and len(res['most_confused'])==10 and len(json.dumps(res))<2000
+    assert res['confusion'] is None and len(res['most_confused'])==10
+    assert len(res['by_class'])<=400 and len(json.dumps(res))<200*400 # no class that is neither there nor predicted
     assert res['n']==200 and 'most often mistaken' in show_scores(res, names)
-    assert sum(o.nbytes for o in vars(g).values())==200*4*8
+    assert sum(o.nbytes for o in vars(g).values())==200*6*8
 
 def test_a_baseline_of_many_classes():
     from textnb.command import baselines
@@ -404,7 +405,7 @@ def test_models_of_several_labels(models, capsys):
     code,out,err = run(capsys, 'evaluate', models['multi'], 'm.csv', '--json', '--thresh', .01)
     res = json.loads(out)
     assert code==0 and res['n']==60 and res['exact']==0 and res['accuracy']==pytest.approx(75/180), err
-    assert res['labels'][0]==dict(label='a', texts=30, predicted=60, right=30, f1=pytest.approx(2/3))
+    assert res['labels'][0]==dict(label='a', texts=30, predicted=60, right=30, precision=.5, recall=1, f1=pytest.approx(2/3))
     table('o.csv', [(t, ['a|b','c'][i%2]) for i,(t,_) in enumerate(sentences())])
     assert run(capsys, 'evaluate', models['multi'], 'o.csv', '--label-delim', '|')[0]==0
     code,_,err = run(capsys, 'evaluate', models['multi'], 'o.csv')

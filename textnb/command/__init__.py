@@ -17,8 +17,8 @@ _names = dict(
         take_classes take_rows take_texts warnings_as_notes''',
     rows='as_labels draw_valid read_texts',
     looking='archive_info installed token_stats versions',
-    measuring='''Guesses class_figures guess_texts label_figures measure nothing_learned number_figures scores
-        show_scores''',
+    measuring='''Guesses answered class_figures guess_texts label_figures measure nothing_learned number_figures scores
+        share_interval show_scores''',
     parts='check_classes count_shared deal_folds draw_parts_of draw_unseen few_note parts_of_rows',
     settings='''changes_since check_settings_path checked_settings differences read_settings run_settings settings_of
         settings_path write_settings''',
@@ -27,7 +27,8 @@ _names = dict(
     using='decisions explain_text label_kind open_model predict_all top_classes write_rows',
     panel_page='free_port panel_source serve_page table_panel',
     baselines='beside beside_words compare_right fit_tfidf right_by_tfidf show_baseline tfidf_baseline',
-    report='cards confusion_table demo_report report_table svg_lines ticks',
+    report='cards confusion_table demo_report report_table svg_lines svg_reliability ticks',
+    own_report='data_report',
     classifying='''Start clas_data cross_validate figures_of fit_classifier history_of measure_part plan_of
         show_folds start_of''',
     demo='Stages demo_data demo_texts run_demo worst_texts',

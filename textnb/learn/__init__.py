@@ -18,6 +18,7 @@ from .recipes import *
 from .learner import *
 from .ensemble import *
 from .fine_tuning import *
+from .calibration import *
 
 # %% ../../nbs/04_learn/index.ipynb #dbf4018e
 __all__ = [name for name, value in globals().items() if name[0]!='_' and not inspect.ismodule(value)]
