@@ -253,7 +253,7 @@ def film_classifier(
 # %% ../nbs/00a_toys.ipynb #10e5adec
 _asked = dict(
     place=['Where is {}?', 'In which city is {}?', 'What country has {}?', 'Where do I find {}?'],
-    number=['How many {} are there?', 'How much do {} cost?', 'What is the number of {}?', 'How many years do {} last?'],
+    number=['How many {} are there?', 'How much do {} cost?', 'What is the number of {}?', 'How long do {} last?'],
     person=['Who {} it?', 'Which man has {} this?', 'What is the name of the woman who {} it?', 'Who first {} that?'])
 _about = dict(
     place='the river|the old castle|the largest lake|this museum|the airport|the mountain'.split('|'),

@@ -9,7 +9,7 @@ __all__ = ['enough_to_choose', 'TrainingPlan', 'plan_training', 'split_labelled'
            'tuned_words', 'language_model_data', 'TrainingStages', 'tune_language_model', 'tuned_classifier',
            'KeepBest', 'train_classifier', 'ResumableStages', 'balanced_loss', 'fine_tune_classifier']
 
-# %% ../../nbs/04_learn/05_fine_tuning.ipynb #2af43b4b
+# %% ../../nbs/04_learn/05_fine_tuning.ipynb #ca702c7e
 import copy, json, math, time, warnings, zlib
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,8 +19,10 @@ from fastcore.basics import patch
 
 from ..base import best_dtype, defaults, listed, load_json, save_json, set_seed
 from ..models import arch_named, model_meta, named_config
-from ..text import draw_parts, TextClasDataBunch, text_groups, TextLMDataBunch, TextProcessor, TokenStore, Vocab
-from ..train import as_metric, callback_list, CancelFitException, CheckpointCallback, CrossEntropyFlat, TrackerCallback
+from ..text import draw_parts, find_cols, text_groups, TextClasDataBunch, TextLMDataBunch
+from ..text import TextProcessor, TokenStore, Vocab
+from ..train import as_metric, callback_list, CancelFitException, CheckpointCallback, CrossEntropyFlat
+from ..train import TrackerCallback
 from .weights import *
 from .pretrained import *
 from .learner import *
@@ -56,12 +58,13 @@ def _epochs(steps, wanted, least, most):
 _text_batches = (200, 8), (2_000, 16), (20_000, 32), (math.inf, 64)
 _row_batches = (10_000, 4), (30_000, 8), (100_000, 16), (5_000_000, 32), (math.inf, 64) # by tokens
 
-# %% ../../nbs/04_learn/05_fine_tuning.ipynb #e1c2f508
+# %% ../../nbs/04_learn/05_fine_tuning.ipynb #9cb18be1
 def plan_training(
     n_texts:int, # labelled texts to learn from
     n_tokens:int|None=None, # tokens of all texts, labelled or not; 25 a text if None
     n_classes:int=2, # different labels
     pretrained:bool=True, # does it start from weights that have read a lot?
+    attention:bool=False, # is it a Transformer? They diverge at the rates of recurrent networks
     **changes, # entries of the plan that are to have other values
 )->TrainingPlan: # for `fine_tune_classifier`
     "A plan by the size of the data; raises a ValueError without texts, and a TypeError for an unknown entry"
@@ -75,13 +78,14 @@ def plan_training(
     lm_epochs = _epochs(math.ceil(tokens/(70*lm_bs)), 300, 1, 10)
     plan = TrainingPlan(bs, epochs, lm_bs, lm_epochs)
     if not pretrained: plan = replace(plan, lm_epochs=2*lm_epochs, lm_head_epochs=0, lm_lr=1e-2, head_epochs=0, lr=5e-3)
+    if attention: plan = replace(plan, lm_lr=1e-3, lr=1e-3)
     return replace(plan, **changes)
 
-# %% ../../nbs/04_learn/05_fine_tuning.ipynb #13b95192
-def _columns(df, cols):
+# %% ../../nbs/04_learn/05_fine_tuning.ipynb #5c87a716
+def _columns(df, cols, what):
     "The values of the columns `cols` of `df`: a value a row, or a tuple if there are several"
-    at = [cols] if isinstance(cols, (str,int)) else list(cols)
-    values = [df[o].tolist() if isinstance(o, str) else df.iloc[:,o].tolist() for o in at]
+    at = find_cols(df, cols, what)
+    values = [df.iloc[:,i].tolist() for i in at]
     return values[0] if len(at)==1 else list(zip(*values))
 
 def split_labelled(
@@ -91,10 +95,10 @@ def split_labelled(
     valid_pct:float=.1, # share of the rows for validation
     seed:int=42, # of the draw
 )->tuple: # two tables: to learn from, and to validate with
-    "Draw a share of `df`, the same of each class, equal texts on one side; raises a KeyError for an unknown column"
-    groups = text_groups(_columns(df, text_cols))
+    "Draw a share of `df`, the same of each class, equal texts on one side; raises an error for an unknown column"
+    groups = text_groups(_columns(df, text_cols, 'text'))
     rng = np.random.RandomState(seed)
-    valid, train = draw_parts(groups, [max(1, round(valid_pct*len(df)))], rng, _columns(df, label_cols))
+    valid, train = draw_parts(groups, [max(1, round(valid_pct*len(df)))], rng, _columns(df, label_cols, 'label'))
     return df.iloc[train].reset_index(drop=True), df.iloc[valid].reset_index(drop=True)
 
 # %% ../../nbs/04_learn/05_fine_tuning.ipynb #570271f5
@@ -136,7 +140,7 @@ def _too_strange(share, words):
         'from random weights: are the texts in another language than English?')
     return True
 
-# %% ../../nbs/04_learn/05_fine_tuning.ipynb #9e3dbb60
+# %% ../../nbs/04_learn/05_fine_tuning.ipynb #f75b0052
 def fine_tuning_data(
     train:pd.DataFrame, # texts with labels to learn from
     valid:pd.DataFrame|None=None, # the same to validate with; drawn from `train` if None
@@ -152,12 +156,13 @@ def fine_tuning_data(
 )->TextClasDataBunch: # with the words of the texts first, and the other known ones after them
     "Data for `fine_tune_classifier` from tables"
     if valid is None: train, valid = split_labelled(train, text_cols, label_cols, valid_pct, seed)
-    texts = [*_columns(train, text_cols), *unlabelled]
+    texts = [*_columns(train, text_cols, 'text'), *unlabelled]
     if 'vocab' not in kwargs and 'processor' not in kwargs:
         kwargs['vocab'] = fine_tuning_vocab(texts, known, tokenizer)
-    return TextClasDataBunch.from_df(path, train, valid, text_cols=text_cols, label_cols=label_cols, seed=seed, **kwargs)
+    cols = dict(text_cols=text_cols, label_cols=label_cols)
+    return TextClasDataBunch.from_df(path, train, valid, seed=seed, **cols, **kwargs)
 
-# %% ../../nbs/04_learn/05_fine_tuning.ipynb #50dcccef
+# %% ../../nbs/04_learn/05_fine_tuning.ipynb #87ea71b9
 def tuned_words(
     data, # a bunch of `fine_tuning_data`, or any other
     unlabelled=None, # a `TokenStore` of further texts, or None
@@ -174,7 +179,8 @@ def _only(store, n, unk):
 def _after(a, b):
     "The documents of the store `b` after those of `a`"
     kind = np.result_type(a.ids.dtype, b.ids.dtype)
-    return TokenStore(np.concatenate([a.ids, b.ids]).astype(kind), np.concatenate([a.offsets, a.offsets[-1]+b.offsets[1:]]))
+    offsets = np.concatenate([a.offsets, a.offsets[-1]+b.offsets[1:]])
+    return TokenStore(np.concatenate([a.ids, b.ids]).astype(kind), offsets)
 
 # %% ../../nbs/04_learn/05_fine_tuning.ipynb #f8607f9f
 def language_model_data(
@@ -225,7 +231,7 @@ class TrainingStages:
         rows = [dict(zip(names, row)) for row in learn.recorder.rows]
         self.history += [dict(stage=name, **{k:v for k,v in row.items() if k!='time'}) for row in rows]
 
-# %% ../../nbs/04_learn/05_fine_tuning.ipynb #b8a7a4be
+# %% ../../nbs/04_learn/05_fine_tuning.ipynb #16f63b5d
 def tune_language_model(
     data:TextClasDataBunch, # labelled texts
     plan:TrainingPlan, # batches, epochs and rates
@@ -241,7 +247,8 @@ def tune_language_model(
     stages = TrainingStages() if stages is None else stages
     bunch = language_model_data(data, unlabelled, plan.lm_bs)
     set_seed(stages.seed)
-    learn = language_model_learner(bunch, arch, config=config, drop_mult=plan.lm_drop_mult, pretrained=pretrained, silent=silent)
+    learn = language_model_learner(bunch, arch, config=config, drop_mult=plan.lm_drop_mult, pretrained=pretrained,
+        silent=silent)
     _use_bf16(learn, bf16)
     way = 'backwards' if data.backwards else 'forwards'
     stages.run(learn, f'decoder, {way}', plan.lm_head_epochs, plan.head_lr/2)
@@ -253,16 +260,17 @@ def _use_bf16(learn, wanted):
     "Train `learn` in bfloat16 if that is `wanted`, or if it is for the processor to decide and faster there"
     if best_dtype(learn.device)==torch.bfloat16 if wanted is None else wanted: learn.to_bf16()
 
-# %% ../../nbs/04_learn/05_fine_tuning.ipynb #5b7e029f
+# %% ../../nbs/04_learn/05_fine_tuning.ipynb #06263155
 @patch
 def take_encoder(self:RNNLearner,
     lm, # a learner whose words are the first ones of ours
 )->RNNLearner: # self
-    "Take over the encoder of `lm`, keep our own rows for words that it does not know, and freeze; a ValueError otherwise"
+    "Take over the encoder of `lm` but for words that it does not know, and freeze; a ValueError if it has others"
     words = list(lm.data.vocab.itos)
     if list(self.data.vocab.itos[:len(words)])!=words:
-        raise ValueError(f'the {len(words)} words of this encoder are not the first ones of our {len(self.data.vocab)}: '
-            'make its data by `language_model_data`')
+        ours = len(self.data.vocab)
+        raise ValueError(f'the {len(words)} words of this encoder are not the first ones of our {ours}: make the data '
+            'of its language model by `language_model_data`')
     encoder = encoder_of(self.model)
     tensors = encoder.state_dict()
     for name,w in encoder_of(lm.model).state_dict().items():
@@ -272,7 +280,7 @@ def take_encoder(self:RNNLearner,
     self.freeze()
     return self
 
-# %% ../../nbs/04_learn/05_fine_tuning.ipynb #390247d7
+# %% ../../nbs/04_learn/05_fine_tuning.ipynb #45e2afe8
 def tuned_classifier(
     data:TextClasDataBunch, # labelled texts
     plan:TrainingPlan, # dropouts
@@ -287,7 +295,8 @@ def tuned_classifier(
 )->RNNLearner: # with the encoder of `lm`, frozen; its head knows nothing yet
     "A classifier for `data` on the encoder of `lm`"
     set_seed(seed)
-    learn = text_classifier_learner(data, arch, config=config, drop_mult=plan.drop_mult, pretrained=pretrained, silent=silent, **kwargs)
+    learn = text_classifier_learner(data, arch, config=config, drop_mult=plan.drop_mult, pretrained=pretrained,
+        silent=silent, **kwargs)
     _use_bf16(learn, bf16)
     return learn if lm is None else learn.take_encoder(lm)
 
@@ -374,7 +383,7 @@ class ResumableStages(TrainingStages):
         raise ValueError(f'{self.folder} holds the beginning of another training: {told}. Give the same data and '
             'settings, or another folder')
 
-# %% ../../nbs/04_learn/05_fine_tuning.ipynb #a822879f
+# %% ../../nbs/04_learn/05_fine_tuning.ipynb #b11b656e
 def _paths(stages):
     "The files of the stage that comes next: its weights, its figures, its checkpoint"
     number = len(stages.seconds)
@@ -398,6 +407,7 @@ def run(self:ResumableStages, learn, name, epochs, lr, callbacks=()):
     save_json(figures, dict(stage=name, seconds=self.seconds[name], rows=[o for o in self.history if o['stage']==name]))
     checkpoint.unlink(missing_ok=True)
 
+# %% ../../nbs/04_learn/05_fine_tuning.ipynb #4ca4977a
 @patch
 def _take_over(self:ResumableStages, learn, name, weights, figures):
     "Load the finished stage `name` into `learn`"
@@ -458,10 +468,11 @@ def _start(train, valid, arch, config, pretrained, unlabelled, **kwargs):
     if not _too_strange(share, words): return data, pretrained
     return fine_tuning_data(train, valid, unlabelled=unlabelled, **kwargs), False
 
-# %% ../../nbs/04_learn/05_fine_tuning.ipynb #c7103989
+# %% ../../nbs/04_learn/05_fine_tuning.ipynb #0b9386b2
 def _about(data, plan, **settings):
     "What a training has to agree in with one that goes on with it"
-    return dict(settings, plan=asdict(plan), texts=len(data.train_ds), checksum=_crc(data), classes=list(map(str, data.classes or [])))
+    classes = list(map(str, data.classes or []))
+    return dict(settings, plan=asdict(plan), texts=len(data.train_ds), checksum=_crc(data), classes=classes)
 
 def fine_tune_classifier(
     train, # a table of texts with labels, or a `TextClasDataBunch`
@@ -481,17 +492,19 @@ def fine_tune_classifier(
     callbacks=None, # further callbacks for every stage
     silent:bool=False, # print no tables?
     **kwargs, # for `fine_tuning_data`: `valid_pct`, `path`, `tokenizer`, and those of `from_df`
-)->RNNLearner: # or an `EnsembleLearner` of two; figures of each epoch are in `history`, times of each stage in `seconds`
+)->RNNLearner: # or an `EnsembleLearner` of two; `history` has the figures of each epoch, `seconds` the time of each stage
     """Fine-tune a language model on the texts and a classifier on their labels: ULMFiT ([Howard and Ruder, 2018](
     https://arxiv.org/abs/1801.06146)); raises a ValueError for an unknown direction or a folder of another training"""
     _check_direction(direction)
     unlabelled = list(unlabelled)
-    data, pretrained = _start(train, valid, arch, config, pretrained, unlabelled, seed=seed, **kwargs)
+    data, pretrained = _start(train, valid, arch, config, pretrained, unlabelled, text_cols=text_cols,
+        label_cols=label_cols, seed=seed, **kwargs)
     if plan is None:
         tokens = data.train_ds.x.store.n_tokens+sum(len(str(o).split()) for o in unlabelled)
-        plan = plan_training(len(data.train_ds), tokens, data.c, pretrained)
-    about = _about(data, plan, arch=arch_named(arch).__name__, config=config, pretrained=pretrained, direction=direction,
-        seed=seed, class_weights=class_weights, unlabelled=len(unlabelled))
+        attention = arch_named(arch).__name__.startswith('Transformer')
+        plan = plan_training(len(data.train_ds), tokens, data.c, pretrained, attention)
+    about = _about(data, plan, arch=arch_named(arch).__name__, config=config, pretrained=pretrained,
+        direction=direction, seed=seed, class_weights=class_weights, unlabelled=len(unlabelled))
     options = dict(seed=seed, callbacks=callbacks)
     stages = TrainingStages(**options) if checkpoint is None else ResumableStages(checkpoint, about, **options)
     args = dict(arch=arch, config=config, pretrained=pretrained, bf16=bf16, silent=silent)
