@@ -268,9 +268,8 @@ def test_nothing_learned_is_said(capsys):
 def test_batches_follow_the_rows(capsys):
     assert [batch_size(n) for n in (54, 324, 900, 5000)]==[4, 16, 32, 64]
     table('t.csv', sentences())
-    _,_,err = run(capsys, 'train', 't.csv', '--out', 'm.tnb', *PLAIN)
-    plan = json.loads(Path('m.json').read_text())['made']['plan']
-    assert 'learned nothing' not in err and plan['bs']==8 and plan['epochs']*(54//8)>=150
+    assert train(capsys, 't.csv')[0]==0
+    assert json.loads(Path('m.json').read_text())['made']['plan']['bs']==8
     _,_,err = run(capsys, 'train', 't.csv', '--out', 'm.tnb', *PLAIN, '--clas-bs', 64, '--epochs', 2)
     assert 'one step an epoch' in err and '--clas-bs 4' in err
 
@@ -332,7 +331,7 @@ def test_chinese(capsys):
     assert code==0 and 'Chinese' not in err and json.loads(out)['accuracy']>.9
     assert [p.name for p in Path().iterdir() if p.is_dir()]==[]
     assert run(capsys, 'train-lm', 'z.csv', '--subwords', '--epochs', 1, '--out', 'lm')[0]==0
-    code,out,_ = train(capsys, 'z.csv', '--encoder', 'lm/encoder.tnb', '--json', out='y.tnb')
+    code,out,_ = run(capsys, 'train', 'z.csv', '--encoder', 'lm/encoder.tnb', '--epochs', 6, '--json', '--out', 'y.tnb')
     assert code==0 and load_vocab('y.tnb')==load_vocab('lm/lm.tnb') and json.loads(out)['accuracy']>.7
     assert train(capsys, 'z.csv', '--encoder', 'lm/encoder.tnb', '--subwords')[0]==2
 

@@ -29,9 +29,9 @@ _names = dict(
     baselines='beside beside_words compare_right fit_tfidf right_by_tfidf show_baseline tfidf_baseline',
     report='cards confusion_table demo_report report_table svg_lines svg_reliability ticks',
     own_report='data_report',
-    classifying='''Start clas_data cross_validate figures_of fit_classifier history_of measure_part plan_of
-        show_folds start_of''',
-    demo='Stages demo_data demo_texts run_demo worst_texts',
+    classifying='''Start clas_data cross_validate demo_texts figures_of fit_classifier history_of measure_part plan_of
+        show_folds start_of sum_up_folds worst_texts''',
+    demo='Stages demo_data run_demo',
     parser='build_parser main')
 
 _home = {name:module for module,names in _names.items() for name in names.split()}

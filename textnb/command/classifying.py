@@ -7,17 +7,19 @@ Docs: https://textnb.github.io/textnb/08_command/classifying.html.md"""
 # %% auto #0
 __all__ = ['directions', 'least_known', 'well_known', 'Start', 'start_of', 'is_known', 'start_told', 'clas_data', 'plan_of',
            'Watch', 'Diverged', 'fit_classifier', 'history_of', 'training_folder', 'open_folder', 'NotMeasured',
-           'product_first', 'measure_part', 'figures_of', 'say_figures', 'one_fold', 'cross_validate', 'sum_up_folds',
-           'show_folds', 'train_in_folder', 'cmd_train']
+           'product_first', 'measure_part', 'figures_of', 'say_figures', 'one_fold', 'cross_validate', 'all_guesses',
+           'sum_up_folds', 'fold_rows', 'show_folds', 'demo_texts', 'worst_texts', 'about_run', 'run_report',
+           'part_report', 'folds_report', 'train_in_folder', 'cmd_train']
 
 # %% ../../nbs/08_command/10b_classifying.ipynb #7cb9bc9f
 import contextlib, json, shutil, sys, warnings
+from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np, pandas as pd, torch
 
-from ..base import listed, load_json, locked, save_json
+from ..base import atomic_write, listed, load_json, locked, save_json
 from ..learn import (balanced_loss, find_pretrained, fine_tune_classifier, fine_tuning_data, fine_tuning_vocab,
     ResumableStages, plan_training, SavedWeights, train_classifier, TrainingStages, tuned_classifier)
 from ..models import model_meta
@@ -25,6 +27,7 @@ from ..text import SPProcessor
 from ..train import Callback, TrainingWarning
 from .baselines import *
 from .measuring import *
+from .own_report import *
 from .parts import *
 from .reading import *
 from .rows import *
@@ -120,19 +123,19 @@ def clas_data(
 
 # %% ../../nbs/08_command/10b_classifying.ipynb #f8d1caba
 _plan_options = dict(epochs='epochs', lr='lr', clas_bs='bs', clas_drop_mult='drop_mult', bs='lm_bs',
-    drop_mult='lm_drop_mult', epochs_lm='lm_epochs', lr_lm='lm_lr', patience='patience')
+    drop_mult='lm_drop_mult', epochs_lm='lm_epochs', lr_lm='lm_lr', bptt='bptt', patience='patience')
 
 def plan_of(
     data, # of `clas_data`
     start:Start, # what the training begins with
-    args, # parsed arguments: epochs, lr, clas_bs, clas_drop_mult, bs, drop_mult, epochs_lm, lr_lm, patience
+    args, # parsed arguments: epochs, lr, clas_bs, clas_drop_mult, bs, bptt, drop_mult, epochs_lm, lr_lm, patience
 ): # a `TrainingPlan`
     "The plan by the size of the data, with what the user wants otherwise"
-    slow = {} if start.arch=='AWD_LSTM' else dict(lr=1e-3, lm_lr=1e-3, head_lr=2e-3)
     given = {own:getattr(args, k) for k,own in _plan_options.items() if getattr(args, k, None) is not None}
     if args.epochs_lm==0: given['lm_head_epochs'] = 0
     ready = bool(start.words or start.encoder)
-    return plan_training(len(data.train_ds), data.train_ds.x.store.n_tokens, data.c, ready, **{**slow, **given})
+    attention = start.arch.startswith('Transformer')
+    return plan_training(len(data.train_ds), data.train_ds.x.store.n_tokens, data.c, ready, attention, **given)
 
 # %% ../../nbs/08_command/10b_classifying.ipynb #e56d0d3a
 class Watch(Callback):
@@ -321,7 +324,7 @@ def one_fold(
     start:Start, # what the training begins with
     args, # parsed arguments
     folder:Path, # where the training is kept
-)->dict: # figures, and for each text whether the classifier and TF-IDF are right
+)->dict: # figures, the `Guesses` as lists, and for each text whether TF-IDF is right
     "Train on all folds but one, and measure on that"
     train, valid, test = _fold_tables(rows, fold, k, args)
     check_classes(train.label.tolist(), valid.label.tolist(), rows.label_col)
@@ -330,8 +333,10 @@ def one_fold(
     number = {c:i for i,c in enumerate(class_names_of(learn))}
     g = guess_texts(learn, test.text.tolist(), [number[o] for o in test.label])
     base = right_by_tfidf(fit_tfidf(train.text.tolist(), train.label.tolist()), test.text.tolist(), test.label.tolist())
-    figures = {k:v for k,v in class_figures(g, class_names_of(learn)).items() if isinstance(v, (int,float))}
-    return dict(figures, right=g.right.tolist(), base=base)
+    found = class_figures(g, class_names_of(learn))
+    figures = {k:found[k] for k in ('n','accuracy','f1','f1_macro','loss')}
+    return dict(figures, base=base, guesses={k:v.tolist() for k,v in vars(g).items()})
+
 
 # %% ../../nbs/08_command/10b_classifying.ipynb #d431e43f
 def cross_validate(
@@ -339,7 +344,7 @@ def cross_validate(
     start:Start, # what the trainings begin with
     args, # parsed arguments: folds, seed, and those of a training
     folder:Path, # where they are kept
-)->dict: # folds (figures of each), mean and sd of the accuracy, and baseline
+)->list[dict]: # of `one_fold`, for each fold
     "Train and measure once for each fold"
     fold = deal_folds(rows.texts, rows.labels, args.folds, args.seed)
     done = []
@@ -350,7 +355,16 @@ def cross_validate(
             save_json(file, one_fold(rows, fold, k, start, args, folder))
             shutil.rmtree(folder/f'fold{k}', ignore_errors=True)
         done.append(load_json(file))
-    return sum_up_folds(done)
+    return done
+
+# %% ../../nbs/08_command/10b_classifying.ipynb #de3a0b34
+def all_guesses(
+    done:list[dict], # of `one_fold`
+)->Guesses: # about the texts of all folds, fold by fold
+    "What the classifiers of the folds said, put together"
+    res = Guesses()
+    for k in vars(res): setattr(res, k, np.concatenate([np.asarray(o['guesses'][k]) for o in done]))
+    return res
 
 def sum_up_folds(
     done:list[dict], # of `one_fold`
@@ -359,26 +373,124 @@ def sum_up_folds(
     accs = [o['accuracy'] for o in done]
     bases = [o['base'] for o in done]
     res = dict(n=sum(o['n'] for o in done), accuracy=float(np.mean(accs)), sd=float(np.std(accs, ddof=1)))
-    folds = [{k:v for k,v in o.items() if k not in ('right','base')} for o in done]
+    folds = [{k:v for k,v in o.items() if k not in ('guesses','base')} for o in done]
     if None in bases: return dict(res, baseline=None, folds=folds)
     theirs = [float(np.mean(right)) for _,right in bases]
-    b = beside((bases[0][0], sum((right for _,right in bases), [])), sum((o['right'] for o in done), []))
+    b = beside((bases[0][0], sum((right for _,right in bases), [])), all_guesses(done).right.tolist())
     b |= dict(accuracy=float(np.mean(theirs)), sd=float(np.std(theirs, ddof=1)))
     return dict(res, baseline=b, folds=[dict(o, baseline=acc) for o,acc in zip(folds, theirs)])
 
 # %% ../../nbs/08_command/10b_classifying.ipynb #bf06db87
+def fold_rows(
+    res:dict, # of `sum_up_folds`
+)->tuple: # columns, and a row for each fold, for their mean and for their spread
+    "The figures of the folds as a table"
+    b = res['baseline']
+    f1 = [o['f1'] for o in res['folds']]
+    columns = ['fold','texts','accuracy','F1']+([b['name']] if b else [])
+    shown = ['n','accuracy','f1']+(['baseline'] if b else [])
+    rows = [[str(i), *(o[k] for k in shown)] for i,o in enumerate(res['folds'], 1)]
+    mean = ['mean', res['n'], res['accuracy'], float(np.mean(f1))]
+    spread = ['spread', '', res['sd'], float(np.std(f1, ddof=1))]
+    if not b: return columns, [*rows, mean, spread]
+    return columns, [*rows, [*mean, b['accuracy']], [*spread, b['sd']]]
+
 def show_folds(
     res:dict, # of `sum_up_folds`
 )->str: # lines to print
     "A row for each fold, mean and spread, and what they say"
     b = res['baseline']
-    columns = ['fold','texts','accuracy','F1']+([b['name']] if b else [])
-    table = [[i, o['n'], o['accuracy'], o['f1']]+([o['baseline']] if b else []) for i,o in enumerate(res['folds'], 1)]
-    mean = ['mean', res['n'], res['accuracy'], float(np.mean([o['f1'] for o in res['folds']]))]
-    spread = ['spread', '', res['sd'], float(np.std([o['f1'] for o in res['folds']], ddof=1))]
-    if b: mean, spread = mean+[b['accuracy']], spread+[b['sd']]
-    told = beside_words(b) if b else show_baseline(None)
-    return f'{text_table(columns, [*table, mean, spread])}\n\n{told}'
+    return f'{text_table(*fold_rows(res))}\n\n{beside_words(b) if b else show_baseline(None)}'
+
+
+# %% ../../nbs/08_command/10b_classifying.ipynb #4d478967
+def demo_texts(
+    learn, # a classifier
+    raw:list[str], # texts measured on
+    guesses, # `Guesses` about them
+    seed:int, # of the draw
+    n:int=10, # how many
+)->list[dict]: # as `demo_report` wants them
+    "Draw `n` texts measured on and explain them"
+    classes = class_names_of(learn)
+    learn = getattr(learn, 'learners', [learn])[0] # of two readers the first explains
+    short = np.array([4<=len(t.split())<=40 for t in raw])
+    if not short.any(): short[:] = True
+    rng = np.random.default_rng(seed)
+    wrong = rng.permutation(np.flatnonzero(~guesses.right & short))[:int(.3*n)]
+    good = rng.permutation(np.flatnonzero(guesses.right & short))[:n-len(wrong)]
+    return [{**explain_text(learn, raw[i]), 'actual':classes[guesses.targs[i]]} for i in [*good, *wrong]]
+
+# %% ../../nbs/08_command/10b_classifying.ipynb #743cbb85
+def worst_texts(
+    raw:list[str], # texts measured on
+    guesses, # `Guesses` about them
+    classes:list, # names
+    n:int=10, # how many
+)->list[dict]: # as `demo_report` wants them
+    "The `n` texts with the largest loss"
+    p = guesses.p_true
+    return [dict(text=raw[i], pred=str(classes[guesses.pred[i]]), actual=str(classes[guesses.targs[i]]),
+        prob=float(p[i]), loss=float(-np.log(max(p[i], 1e-12)))) for i in p.argsort(kind='stable')[:n].tolist()]
+
+# %% ../../nbs/08_command/10b_classifying.ipynb #26e0df49
+def about_run(
+    run:dict, # of `run_settings`, with `made`: start, and how many rows each part has
+    folds:bool, # was it cross-validated?
+)->list[str]: # sentences
+    "What was done, for the head of a report"
+    table, made = run['table'], run['made']
+    parts = ', '.join(f'{n:,} {name}' for name,n in made['parts'].items())
+    columns = f'texts from column {table["text_col"]!r}, labels from column {table["label_col"]!r}'
+    res = [f'{table["name"]}: {table["rows"]:,} rows, {columns} ({parts}). The training began with {made["start"]}.']
+    measured = 'The texts measured on also chose the best epoch, if there were enough of them to choose by.'
+    if folds: measured = 'Each text was measured on once, by a classifier that had not learned from it.'
+    elif 'test' in made['parts']: measured = 'Nothing was chosen by the texts measured on.'
+    return [*res, measured]
+
+def run_report(
+    run:dict, # of `run_settings`, with `made`
+    learn, # the classifier
+    folds:bool, # was it cross-validated?
+)->dict: # title, about, classes, learning curves, settings and seconds, for `data_report`
+    "What a report says of a training, whatever was measured"
+    shown = {k:str(v) for k,v in run['settings'].items() if v not in (None,False)}
+    shown |= {f'plan: {k}':str(v) for k,v in run['made']['plan'].items()}
+    shown |= {k:str(v) for k,v in run['versions'].items()}
+    title = f'A classifier of {run["table"]["name"]}'
+    return dict(title=title, about=about_run(run, folds), classes=class_names_of(learn), settings=shown,
+        lm=history_of(learn.history, True), clas=history_of(learn.history, False), seconds=learn.seconds)
+
+# %% ../../nbs/08_command/10b_classifying.ipynb #595b6908
+def part_report(
+    learn, # the classifier
+    rows, # `Rows` with labels
+    parts, # 'train', 'valid' or 'test' for each row
+    res:dict, # of `figures_of`
+    seed:int, # of the draw of texts
+)->dict: # metrics, baseline, shared, texts and top_losses, for `data_report`
+    "What a report says of the test part, or of the validation part if there is none"
+    name = 'test' if 'test' in parts else 'valid'
+    raw, labels = side(rows.texts, parts, name), side(rows.labels, parts, name)
+    classes = class_names_of(learn)
+    g = guess_texts(learn, raw, [classes.index(o) for o in labels])
+    figures = res.get('test') or res
+    return dict(metrics=figures, baseline=figures['baseline'], shared=figures['shared'],
+        texts=demo_texts(learn, raw, g, seed), top_losses=worst_texts(raw, g, classes))
+
+def folds_report(
+    rows, # `Rows` with labels
+    done:list[dict], # of `cross_validate`
+    classes:list[str], # names
+    args, # parsed arguments: folds, seed
+)->dict: # metrics, baseline, a table of the folds, and top_losses, for `data_report`
+    "What a report says of a cross-validation"
+    fold = deal_folds(rows.texts, rows.labels, args.folds, args.seed)
+    raw = [t for k in range(args.folds) for t in side(rows.texts, fold, k)]
+    g = all_guesses(done)
+    res = sum_up_folds(done)
+    return dict(metrics=class_figures(g, classes), baseline=res['baseline'], top_losses=worst_texts(raw, g, classes),
+        tables={'Folds':fold_rows(res)})
 
 # %% ../../nbs/08_command/10b_classifying.ipynb #4d936e68
 def _check_call(args):
@@ -394,7 +506,7 @@ def _check_call(args):
 def _say_changes(args, run):
     "Say what is not as it was when the file of --config was written"
     if not args.config or args.config in old_sizes: return
-    for o in changes_since(read_settings(args.config), run): note(f'note: {args.config} is repeated with another {o}')
+    for o in changes_since(read_settings(args.config), run): note(f'note: not all is as in {args.config}: {o}')
 
 # %% ../../nbs/08_command/10b_classifying.ipynb #94da0291
 def _tables(rows, parts):
@@ -411,8 +523,10 @@ def _train(rows, parts, args, run, folder):
     note(f'classifier: {n_train:,} texts to train on, {n_valid:,} to validate, classes {listed(data.classes, 10)}')
     learn = fit_classifier(data, start, args, folder/'model')
     learn.export(str(out.resolve()))
-    made = dict(start=start.name, plan=asdict(learn.plan), train=n_train, valid=n_valid)
-    write_settings(dict(run, made=made), out)
+    counts = Counter(parts.tolist())
+    parts = {k:counts[k] for k in ('train','valid','test') if counts[k]}
+    run['made'] = dict(start=start.name, plan=asdict(learn.plan), parts=parts)
+    write_settings(run, out)
     return learn
 
 # %% ../../nbs/08_command/10b_classifying.ipynb #f52bab95
@@ -424,18 +538,18 @@ def _divide(rows, args):
     return parts
 
 def _train_all(rows, parts, args, run, folder):
-    "The classifier, and the figures of its folds, if there are folds"
+    "The classifier, and what `one_fold` found in each fold, if there are folds"
     if not args.folds: return _train(rows, parts, args, run, folder), None
-    res = cross_validate(rows, start_of(args), args, folder)
+    done = cross_validate(rows, start_of(args), args, folder)
     note('== the model that is written learns from all rows; the figures of its epochs are of some of these')
-    return _train(rows, parts, args, run, folder), res
+    return _train(rows, parts, args, run, folder), done
 
 def train_in_folder(
     rows, # `Rows` with labels
     parts, # 'train', 'valid' or 'test' for each row
     args, # parsed arguments
     run:dict, # of `run_settings`
-)->tuple: # the learner, and the figures of `cross_validate`, or None
+)->tuple: # the learner, and the list of `cross_validate`, or None
     "Train and export, or go on with it; the folder that keeps the training is gone when the model is written"
     with locked(args.out):
         folder = open_folder(args.out, run, args.fresh)
@@ -443,10 +557,28 @@ def train_in_folder(
         except Diverged:
             shutil.rmtree(folder)
             raise
+        except KeyboardInterrupt:
+            if any(folder.rglob('*.tnb')): note('\nwhat is done is kept: the same command goes on from there')
+            raise
         shutil.rmtree(folder)
     return found
 
 # %% ../../nbs/08_command/10b_classifying.ipynb #ee453d3b
+def _measure(rows, parts, learn, done, args):
+    "Measure and print; the part of a report that tells of it"
+    if not done:
+        res = figures_of(learn, rows.texts, rows.labels, parts)
+        say_figures(res, class_names_of(learn), args.json)
+        return part_report(learn, rows, parts, res, args.seed) if args.report else None
+    res = sum_up_folds(done)
+    put(json.dumps(res) if args.json else show_folds(res))
+    return folds_report(rows, done, class_names_of(learn), args) if args.report else None
+
+def _write_report(path, res):
+    "Write the page of a report"
+    with atomic_write(path, 'w') as f: f.write(data_report(res))
+    note(f'report written: {path}')
+
 def cmd_train(
     args, # parsed arguments
 )->int: # exit code
@@ -456,9 +588,9 @@ def cmd_train(
     run = run_settings(args, rows)
     _say_changes(args, run)
     parts = _divide(rows, args)
-    learn, folds = train_in_folder(rows, parts, args, run)
+    learn, done = train_in_folder(rows, parts, args, run)
     with product_first(args.out):
-        res = folds or figures_of(learn, rows.texts, rows.labels, parts)
-        if folds: put(json.dumps(folds) if args.json else show_folds(folds))
-        else: say_figures(res, class_names_of(learn), args.json)
+        told = _measure(rows, parts, learn, done, args)
+        if args.report: _write_report(args.report, dict(run_report(run, learn, bool(done)), **told))
     return 0
+

@@ -128,7 +128,8 @@ def _lm_training(g, bptt=35, drop_mult=.5):
     "Options of a language model's training"
     g.add_argument('--bs', type=_positive, metavar='N',
         help='rows of the language model\'s batches (default: by the length of the texts, 4 to 64)')
-    g.add_argument('--bptt', type=_positive, default=bptt, metavar='N', help='tokens of such a row (default %(default)s)')
+    g.add_argument('--bptt', type=_positive, default=bptt, metavar='N',
+        help=f'tokens of such a row (default {bptt or 70})')
     g.add_argument('--drop-mult', type=float, default=drop_mult, metavar='X',
         help='factor for the language model\'s dropouts (default .5)')
 
@@ -155,7 +156,7 @@ def _start(p):
 
 def _lm_before(g):
     "Options of the language model that comes before a classifier"
-    _lm_training(g, bptt=70, drop_mult=None)
+    _lm_training(g, bptt=None, drop_mult=None)
     g.add_argument('--epochs-lm', type=_whole, metavar='N', help='epochs of the language model; 0 for none')
     g.add_argument('--lr-lm', type=float, metavar='X', help='learning rate of the language model (4e-3)')
 

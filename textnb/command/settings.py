@@ -10,14 +10,15 @@ __all__ = ['old_sizes', 'no_settings', 'kind_of_settings', 'settings_of', 'check
            'changes_since', 'differences']
 
 # %% ../../nbs/08_command/04b_settings.ipynb #8c7a364a
-import argparse, hashlib, json, os, platform
+import argparse, hashlib, json, platform
 from pathlib import Path
 
 from .terminal import *
 
 # %% ../../nbs/08_command/04b_settings.ipynb #029bf5db
 old_sizes = ('small','full') # what --config used to take, and still does
-no_settings = '''source out run parser debug config json report fresh data version'''.split() # options that change no result
+# options that change no result
+no_settings = '''source out run parser debug config json report fresh data version'''.split()
 
 def settings_of(
     args, # parsed arguments
@@ -156,8 +157,8 @@ def differences(
 )->list[str]: # such as "epochs was 3 and is 5"
     "What is not the same in two runs"
     res = []
-    for part in ('settings','table','versions'):
-        old, new = (o.get(part, {}) for o in (was, now))
+    for part in ('settings','table'):
+        old, new = (o[part] if isinstance(o.get(part), dict) else {} for o in (was, now))
         keys = sorted({*old, *new})
         res += [f'{k} was {old.get(k)} and is {new.get(k)}' for k in keys if old.get(k)!=new.get(k)]
     return res

@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd, torch
 from fastcore.basics import patch
 
-from ..base import Entries, listed, load_archive, reading, set_seed
+from ..base import Entries, load_archive, reading, set_seed
 from ..learn import language_model_learner
 from ..models import model_meta
 from ..text import SPProcessor, TextLMDataBunch, Tokenizer, Vocab
