@@ -260,10 +260,10 @@ _worst = 10 # so many of many classes
 
 def class_rows(
     each:list[dict], # of `by_class`
-    n:int=None, # at most so many, those with the lowest F1 first; None: all, in their order
+    n:int=None, # at most so many, those with the lowest F1 first, those without texts last; None: all, in their order
 )->list: # rows of a table: name, texts, predicted, precision, recall, F1
     "The cells of a table of the figures by class; what there is not becomes a dash"
-    if n is not None: each = sorted(each, key=lambda o: (o['f1'], -o['texts']))[:n]
+    if n is not None: each = sorted(each, key=lambda o: (not o['texts'], o['f1'], -o['texts']))[:n]
     columns = ('label','texts','predicted','precision','recall','f1')
     return [['–' if o[k] is None else o[k] for k in columns] for o in each]
 

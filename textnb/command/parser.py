@@ -253,9 +253,10 @@ def _add_train(sub):
 
 
 # %% ../../nbs/08_command/12_parser.ipynb #33fdef2a
-def _model(p, by='`textnb train` or `textnb demo`'):
-    "The argument that names a model"
-    p.add_argument('model', help=f'a model written by {by}')
+def _unsure(p, what):
+    "The option of texts without an answer"
+    p.add_argument('--unsure', type=_fraction, metavar='X',
+        help=f'one class a text: {what} where the highest probability is below X')
 
 def _add_predict(sub):
     "`textnb predict`"
@@ -263,13 +264,14 @@ def _add_predict(sub):
         'Give each text its most probable class and the probability of every class; or its labels, or a number, if '
         'that is what the model learned. All columns of a table are kept.',
         'textnb predict model.tnb "a fine film" "no plot at all"',
-        'textnb predict model.tnb --csv new.csv --out predictions.csv',
+        'textnb predict model.tnb --csv new.csv --out predictions.csv --unsure .7',
         'cat lines.txt | textnb predict model.tnb - --format jsonl')
     _model(p)
     p.add_argument('text', nargs='*', help='texts, each in quotes; - reads one from each line of standard input')
     p.add_argument('--csv', metavar='FILE', help='a table whose texts to predict, as `textnb train` reads them')
     _table(p)
     _thresh(p)
+    _unsure(p, 'say unsure and no class')
     p.add_argument('--format', choices=['table','csv','tsv','json','jsonl','parquet'],
         help='how to write (default: by the ending of --out; else table on a terminal, and csv to another program)')
     p.add_argument('--out', metavar='FILE', help='write there instead of printing: .csv, .tsv, .json, .jsonl, …')
@@ -278,14 +280,18 @@ def _add_predict(sub):
 def _add_evaluate(sub):
     "`textnb evaluate`"
     p = _command(sub, 'evaluate', 'using.cmd_evaluate', 'measure a model on a labelled table',
-        'Accuracy, F1, area under the ROC curve (two classes), cross-entropy and confusion matrix of a model; '
-        'with several labels a text the figures of each label, and of numbers the errors.',
-        'textnb evaluate model.tnb test.csv', 'textnb evaluate model.tnb test.csv --json > figures.json')
+        'Accuracy with its 95 % interval, precision and recall by class, F1, area under the ROC curve (two classes), '
+        'cross-entropy, calibration and confusion matrix of a model; with several labels a text the figures of each '
+        'label, and of numbers the errors.',
+        'textnb evaluate model.tnb test.csv', 'textnb evaluate model.tnb test.csv --json > figures.json',
+        'textnb evaluate model.tnb test.csv --unsure .7 --report report.html')
     _model(p)
     p.add_argument('source', help=f'{_any_table}; with texts and true labels')
     _table(p, label=True)
     p.add_argument('--label-delim', metavar='C', help='between several labels in a cell (default: as in the training)')
     _thresh(p)
+    _unsure(p, 'show what it brings to give no answer')
+    p.add_argument('--report', metavar='FILE', help='write a page as well: figures, mistakes, trust, shaded examples')
     p.add_argument('--json', action='store_true', help='print the figures as JSON')
 
 def _add_explain(sub):

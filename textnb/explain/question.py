@@ -296,6 +296,7 @@ def of(self:Question,
     "The number that is explained, of the model's scores"
     if self.kind=='contrast': return scores[...,self.k].double()-scores[...,self.rival].double()
     if self.kind=='prob': return self.learn.activation(scores.double())[...,self.k]
+    if self.kind=='log_prob': scores = self.learn.tempered(scores)
     return _kinds[self.kind](scores.double(), self.k, self.meaning)
 
 @patch

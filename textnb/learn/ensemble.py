@@ -65,7 +65,7 @@ class EnsembleLearner(TextPredictor):
         self.data = first.data
         self.path = first.path
         self.loss_func = first.loss_func
-        self.own_activation = first.activation
+        self.own_activation = lambda out: first.activation(out*first.temperature) # without the temperature of `first`
         self.own_thresh = first.thresh
         if metrics is None: metrics = first.metrics
         self.metrics = metrics if isinstance(metrics, (list,tuple)) else [metrics]
@@ -108,6 +108,22 @@ def average(self:EnsembleLearner,
     ours = [p if order is None else p[...,order] for p,order in zip(preds, self.orders)]
     return sum(w*p for w,p in zip(self.weights, ours))
 
+# %% ../../nbs/04_learn/04_ensemble.ipynb #0d9c6f98
+@patch
+def _scores(self:EnsembleLearner, p):
+    "Scores whose activation gives the predictions `p`"
+    name = activation_named(self)
+    if name in ('softmax','exp'): return p.clamp(min=torch.finfo(p.dtype).tiny).log()
+    return p.logit(1e-7) if name=='sigmoid' else p
+
+@patch
+def tempered_preds(self:EnsembleLearner,
+    p, # (n, c) mean predictions of the members
+): # (n, c) predictions
+    "Predictions after the ensemble's own temperature, which divides the scores that belong to `p`"
+    return p if self.temperature==1 else self.activation(self._scores(p))
+
+# %% ../../nbs/04_learn/04_ensemble.ipynb #678b329c
 @patch
 def predict_texts(self:EnsembleLearner,
     texts:list, # texts
@@ -115,7 +131,7 @@ def predict_texts(self:EnsembleLearner,
 )->torch.Tensor: # (n, c) predictions, in the order of `texts`
     "Predictions for many texts, as one tensor"
     texts = list(check_texts(texts)) # an iterator would be empty for the second member
-    return self.average([learn.predict_texts(texts, bs) for learn in self.learners])
+    return self.tempered_preds(self.average([learn.predict_texts(texts, bs) for learn in self.learners]))
 
 # %% ../../nbs/04_learn/04_ensemble.ipynb #5d8f38ea
 @patch
@@ -124,7 +140,7 @@ def predict_first(self:EnsembleLearner,
     n:int, # how many of its texts
 )->torch.Tensor: # (n, c) predictions
     "Predictions for the first `n` texts of `ds_type`"
-    return self.average([learn.predict_first(ds_type, n) for learn in self.learners])
+    return self.tempered_preds(self.average([learn.predict_first(ds_type, n) for learn in self.learners]))
 
 @patch
 def add_test(self:EnsembleLearner,
@@ -164,13 +180,23 @@ def _check_sets(self:EnsembleLearner, ds_type, ys):
         if k is not None:
             raise ValueError(f'member {i} has another text or label at position {k} than the first one: {cure}')
 
-# %% ../../nbs/04_learn/04_ensemble.ipynb #0d9c6f98
+# %% ../../nbs/04_learn/04_ensemble.ipynb #b0cfef0e
 @patch
-def _scores(self:EnsembleLearner, p):
-    "Scores whose activation gives the predictions `p`"
-    name = activation_named(self)
-    if name in ('softmax','exp'): return p.clamp(min=torch.finfo(p.dtype).tiny).log()
-    return p.logit(1e-7) if name=='sigmoid' else p
+def _outputs_on(self:EnsembleLearner, ds_type, pbar=None):
+    "What the models of all members give for `ds_type`, the mean of their predictions, and the targets"
+    outs = [learn.get_preds(ds_type, activ=lambda x: x, pbar=pbar) for learn in self.learners]
+    ys = [_own_targets(y, order) for (_,y),order in zip(outs, self.orders)]
+    self._check_sets(ds_type, ys)
+    scores = [out for out,_ in outs]
+    return scores, self.average([learn.activation(out) for learn,out in zip(self.learners, scores)]), ys[0]
+
+@patch
+def scores_on(self:EnsembleLearner,
+    ds_type, # which data set
+)->tuple: # (n, c) scores, and targets
+    "Scores whose activation, without the ensemble's temperature, gives the mean predictions"
+    _,preds,y = self._outputs_on(ds_type)
+    return self._scores(preds), y
 
 @patch
 def get_preds(self:EnsembleLearner,
@@ -182,13 +208,11 @@ def get_preds(self:EnsembleLearner,
 )->list: # predictions, targets and, if asked for, losses
     "Predictions and targets on `ds_type`; raises a ValueError if the members' sets are not the same"
     if with_loss: need_labels(self.data.dl(ds_type), 'there is no loss')
-    outs = [learn.get_preds(ds_type, activ=lambda x: x, pbar=pbar) for learn in self.learners]
-    ys = [_own_targets(y, order) for (_,y),order in zip(outs, self.orders)]
-    self._check_sets(ds_type, ys)
-    preds = self.average([learn.activation(out) for learn,(out,_) in zip(self.learners, outs)])
-    losses = [item_losses(self.loss_func, self._scores(preds), ys[0])] if with_loss else []
-    if activ is not None: preds = self.average([activ(out) for out,_ in outs])
-    return [preds, ys[0], *losses]
+    scores,preds,y = self._outputs_on(ds_type, pbar)
+    preds = self.tempered_preds(preds)
+    losses = [item_losses(self.loss_func, self._scores(preds), y)] if with_loss else []
+    if activ is not None: preds = self.average([activ(out) for out in scores])
+    return [preds, y, *losses]
 
 # %% ../../nbs/04_learn/04_ensemble.ipynb #846f1383
 @patch
@@ -219,7 +243,8 @@ def export_state(self:EnsembleLearner)->tuple: # tensors by name, and the rest a
     states = [learn.export_state() for learn in self.learners]
     tensors = {f'{i}.{k}':v for i,(own,_) in enumerate(states) for k,v in own.items()}
     members = [{k:meta[k] for k in ('spec','data','outputs')} for _,meta in states]
-    return tensors,dict(kind='ensemble', weights=self.weights, members=members)
+    warm = {} if self.temperature==1 else dict(temperature=self.temperature)
+    return tensors,dict(kind='ensemble', weights=self.weights, members=members, **warm)
 
 # %% ../../nbs/04_learn/04_ensemble.ipynb #efde9829
 def _read_ensemble(archive, path, device=None, **learn_kwargs):
@@ -230,6 +255,9 @@ def _read_ensemble(archive, path, device=None, **learn_kwargs):
         members = Entries(archive.meta).inners('members')
         weights = Entries(archive.meta).take('weights', are_weights, 'a list of numbers')
     learners = [learner_from_state(m.values, own(i), path, device, **learn_kwargs) for i,m in enumerate(members)]
-    with reading(path, 'meta.json'): return EnsembleLearner(learners, weights=weights)
+    with reading(path, 'meta.json'):
+        both = EnsembleLearner(learners, weights=weights)
+        both.temperature = archive.meta.get('temperature', 1.)
+        return both
 
 archive_readers['ensemble'] = _read_ensemble

@@ -20,8 +20,8 @@ from .. import __version__
 from ..base import ArchiveError, did_you_mean, Entries, listed, load_archive, reading, save_archive
 from ..models import arch_named, get_language_model, get_text_classifier, head_sizes, model_meta, named_config
 from ..text import DataBunch, untar_data
-from ..train import (accuracy, activations, callback_list, CrossEntropyFlat, GradientClipping, Learner,
-    LoadReport, own_loss, RNNTrainer)
+from ..train import (accuracy, activations, callback_list, check_temperature, CrossEntropyFlat,
+    GradientClipping, Learner, LoadReport, own_loss, RNNTrainer)
 from .weights import *
 from .serving import *
 from .pretrained import *
@@ -50,6 +50,7 @@ class RNNLearner(TextPredictor, Learner):
         beta:float=1., # strength of temporal activation regularisation (TAR)
         metrics=None, # default: accuracy for classes and for language models
         thresh:float=None, # several classes a text: the probability from which on one counts; by default by the loss
+        temperature:float=1., # what the scores are divided by before they become probabilities, as `calibrate` finds it
         **learn_kwargs, # for `Learner`
     ):
         _check_arguments(learn_kwargs)
@@ -60,6 +61,7 @@ class RNNLearner(TextPredictor, Learner):
         super().__init__(data, model, metrics=metrics, callbacks=callbacks, **learn_kwargs)
         if split_func: self.split(split_func)
         self.own_thresh = thresh
+        self.temperature = temperature
         self.spec = None
         self.load_report = None
 
@@ -274,7 +276,7 @@ def load_pretrained(self:RNNLearner,
     return self
 
 # %% ../../nbs/04_learn/03_learner.ipynb #74ec7851
-def _checked_outputs(outputs, learn_kwargs, source):
+def _checked_outputs(outputs, learn_kwargs, source, data):
     "Arguments of a learner by what the file `source` says of its outputs; raises an ArchiveError if that is nonsense"
     name = outputs.get('activation', 'by the loss')
     thresh = outputs.get('thresh', .5)
@@ -286,7 +288,8 @@ def _checked_outputs(outputs, learn_kwargs, source):
     if name is None and not given:
         raise ValueError(f'{source} was exported with an activation of its own, which a file cannot hold: '
             'give it, load_learner(..., activation=...)')
-    own = dict(thresh=float(thresh))
+    with reading(source, 'meta.json'): warm = check_temperature(outputs.get('temperature', 1.), data)
+    own = dict(thresh=float(thresh), temperature=warm)
     if not given and name!='by the loss': own['activation'] = name
     return {k:v for k,v in own.items() if k not in learn_kwargs}
 
@@ -305,7 +308,7 @@ def learner_from_state(
         arch, task, args = check_recipe(Entries(e.inner('spec').values, 'spec'), tensors, len(data.vocab), data.c)
         if data.is_lm!=(task=='lm'): raise ArchiveError(f'its recipe is for the task {task!r}, and its data are not')
         said = e.inner('outputs').values if 'outputs' in e.values else {}
-    outputs = _checked_outputs(said, learn_kwargs, source)
+    outputs = _checked_outputs(said, learn_kwargs, source, data)
     make = language_model_learner if task=='lm' else text_classifier_learner
     learn = make(data, arch, pretrained=False, **args, **outputs, **learn_kwargs)
     fill_module(learn.model, tensors, LoadReport(source.name))

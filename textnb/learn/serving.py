@@ -18,7 +18,7 @@ from torch import nn
 from .. import __version__
 from ..base import check_text, check_texts, check_whole, DatasetType, full_float32, save_archive
 from ..text import cut_tokens, show_rows, Text
-from ..train import activation_of, activations, read_turn, refuse_broken
+from ..train import activation_of, activations, read_turn, refuse_broken, Tempered
 
 # %% ../../nbs/04_learn/02_serving.ipynb #cb062c87
 _lock = threading.Lock()
@@ -62,13 +62,13 @@ def pad_ids(
     return res
 
 # %% ../../nbs/04_learn/02_serving.ipynb #81d7599c
-class TextPredictor:
+class TextPredictor(Tempered):
     "Predictions from raw text, by what has `data`, `model`, `loss_func`, `path` and the recipe `spec` of the model"
     def activation(self,
         out:torch.Tensor, # what the model returns for each item
     )->torch.Tensor: # probabilities for classes, `out` itself for regression
         "Predictions of the model's outputs: by the learner's own activation, that of its loss, or of its labels"
-        return activation_of(self)(out if out.dtype==torch.float64 else out.float())
+        return activation_of(self)(self.tempered(out if out.dtype==torch.float64 else out.float()))
 
 # %% ../../nbs/04_learn/02_serving.ipynb #336543dd
 @patch
@@ -224,22 +224,23 @@ def show_results(self:TextPredictor,
 def activation_named(
     learn, # a predictor
 )->str: # a name in `activations`; None if it is another function
-    "The name of what `learn` does to the scores of its model, found by trying"
+    "The name of what `learn` does to the scores of its model, but for its temperature, found by trying"
     g = torch.Generator().manual_seed(0)
     scores = torch.randn(8, learn.data.c, generator=g)*3
-    ours = learn.activation(scores)
+    ours = learn.activation(scores*learn.temperature)
     if ours.shape!=scores.shape: return None
     return next((name for name,f in activations.items() if torch.allclose(f(scores), ours, atol=1e-6)), None)
 
 def outputs_of(
     learn, # a predictor
-)->dict: # `activation` and `thresh`, as JSON can hold them
+)->dict: # `activation`, `thresh` and a `temperature` other than 1, as JSON can hold them
     "What an exported file says of the model's outputs; warns if it cannot say it"
     name = activation_named(learn)
     if name is None:
         warnings.warn('the activation of this learner is a function of your own, and a file holds no code: '
             'give it again when you load the file, load_learner(..., activation=...)')
-    return dict(activation=name, thresh=float(learn.thresh))
+    warm = {} if learn.temperature==1 else dict(temperature=learn.temperature)
+    return dict(activation=name, thresh=float(learn.thresh), **warm)
 
 # %% ../../nbs/04_learn/02_serving.ipynb #867d0107
 @patch

@@ -28,7 +28,7 @@ from .warning_signs import *
 from .turns import *
 
 # %% ../../nbs/02_train/06_loop.ipynb #15e5c322
-class TrainingLoop(WithCallbacks, LayerGroups):
+class TrainingLoop(WithCallbacks, LayerGroups, Tempered):
     "Trains `model` on `data`"
     def __init__(self,
         data, # a bunch: `train_dl`, `valid_dl`, and if it has them `test_dl`, `device`, `path`, `loss_func`
@@ -142,6 +142,7 @@ def _predict_and_step(self:TrainingLoop):
     self.output = self.model_output(self.xb)
     self.pred = self.output[0] if isinstance(self.output, (list,tuple)) else self.output
     if self.pred.is_floating_point() and not isinstance(self.loss_func, FlatLoss): self.pred = self.pred.float()
+    if not self.training: self.pred = self.tempered(self.pred)
     self('after_pred')
     self.loss = call_loss(self.loss_func, self.pred, self.yb)
     if self.loss.ndim: self.loss = self.loss.mean() # of a loss that gives one number for each target
@@ -314,6 +315,7 @@ def run_epochs(self:TrainingLoop,
     self.stop_epoch = n_epochs if stop is None else min(stop, n_epochs)
     self.exception = None
     self.tally = None
+    if not self.may_diverge: self.forget_temperature()
     self.signs = [] if self.may_diverge else signs_before(self)
     warn_of(self.signs)
     for cb in self.callbacks: self.welcome(cb) # one that was put into the list by hand is seen here for the first time

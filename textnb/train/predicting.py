@@ -22,7 +22,7 @@ from .losses import *
 def activation_of(
     learn, # what has a `loss_func`, `data`, and perhaps an activation of its own
 ): # a function from scores to predictions
-    "The activation of `learn`: its own, or that of its loss, or that of its labels"
+    "The activation of `learn`, without its temperature: its own, or that of its loss, or that of its labels"
     given = getattr(learn, 'own_activation', None)
     return given or get_activation(learn.loss_func, own_loss(learn.data))
 
@@ -45,7 +45,7 @@ class Predicting:
         out:Tensor, # what the model returns for each item
     )->Tensor: # probabilities for classes, numbers for regression
         "From the model's scores to predictions"
-        return activation_of(self)(out)
+        return activation_of(self)(self.tempered(out))
 
 # %% ../../nbs/02_train/07_predicting.ipynb #9d42f506
 @patch
@@ -68,7 +68,7 @@ def iter_preds(self:Predicting,
             state = getattr(model, 'state', None)
             logits = (out[0] if isinstance(out, (list,tuple)) else out).float()
             res = (activ(logits),yb)
-            if with_loss: res += (item_losses(self.loss_func, logits, yb),)
+            if with_loss: res += (item_losses(self.loss_func, self.tempered(logits), yb),)
         yield res
 
 # %% ../../nbs/02_train/07_predicting.ipynb #f7be7eab

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..base import ArchiveError, Entries, get_rng_state, listed, load_archive, load_torch_file, reading
 from ..base import save_archive, set_rng_state
+from .losses import *
 from .warning_signs import *
 
 # %% ../../nbs/02_train/08_saving.ipynb #1e5b8165
@@ -242,7 +243,7 @@ def save(self:Saving,
     tensors = {f'model.{k}':v for k,v in self.model.state_dict().items()} | (tensors or {})
     opt = self.opt_state(tensors) if with_opt and self.opt is not None else None
     own = dict(kind='weights', model=type(self.model).__name__, names=_names(self.data), opt=opt,
-        epochs_done=self.epochs_done, rng=get_rng_state())
+        epochs_done=self.epochs_done, rng=get_rng_state(), temperature=self.temperature)
     save_archive(path, tensors, own | (meta or {}))
     if return_path: return path
 
@@ -319,8 +320,10 @@ def load_state(self:Saving,
         if strict: _check_names(names, _names(self.data), path)
         opt = self._opt_to_load(path, tensors, meta, with_opt)
         epochs_done = e.whole('epochs_done', 0, 2**40, self.epochs_done)
+        temperature = check_temperature(meta.get('temperature', 1.), self.data)
     weights = {k[len('model.'):]:v for k,v in tensors.items() if k.startswith('model.')}
     self.load_report = load_weights(self.model, weights, strict, path)
     if hasattr(self.model, 'reset'): self.model.reset()
     if opt: self.opt.load_state_dict(opt)
     self.epochs_done = epochs_done
+    self.temperature = temperature
