@@ -456,14 +456,14 @@ def run_report(
     run:dict, # of `run_settings`, with `made`
     learn, # the classifier
     folds:bool, # was it cross-validated?
-)->dict: # title, about, classes, learning curves, settings and seconds, for `data_report`
+)->dict: # title, about, learning curves, settings and seconds
     "What a report says of a training, whatever was measured"
     shown = {k:str(v) for k,v in run['settings'].items() if v not in (None,False)}
     shown |= {f'plan: {k}':str(v) for k,v in run['made']['plan'].items()}
     shown |= {k:str(v) for k,v in run['versions'].items()}
     title = f'A classifier of {run["table"]["name"]}'
-    return dict(title=title, about=about_run(run, folds), classes=class_names_of(learn), settings=shown,
-        lm=history_of(learn.history, True), clas=history_of(learn.history, False), seconds=learn.seconds)
+    return dict(title=title, about=about_run(run, folds), settings=shown, lm=history_of(learn.history, True),
+        clas=history_of(learn.history, False), seconds=learn.seconds)
 
 # %% ../../nbs/08_command/10b_classifying.ipynb #595b6908
 def part_report(
@@ -472,29 +472,32 @@ def part_report(
     parts, # 'train', 'valid' or 'test' for each row
     res:dict, # of `figures_of`
     seed:int, # of the draw of texts
-)->dict: # metrics, baseline, shared, texts and top_losses, for `data_report`
+    head:dict, # of `run_report`
+)->dict: # results for `data_report`
     "What a report says of the test part, or of the validation part if there is none"
     name = 'test' if 'test' in parts else 'valid'
     raw, labels = side(rows.texts, parts, name), side(rows.labels, parts, name)
     classes = class_names_of(learn)
     g = guess_texts(learn, raw, [classes.index(o) for o in labels])
     figures = res.get('test') or res
-    return dict(metrics=figures, baseline=figures['baseline'], shared=figures['shared'],
-        texts=demo_texts(learn, raw, g, seed), top_losses=worst_texts(raw, g, classes))
+    more = dict(baseline=figures['baseline'], shared=figures['shared'])
+    return report_results(learn, raw, class_figures(g, classes), g, seed=seed, **more, **head)
 
 def folds_report(
     rows, # `Rows` with labels
     done:list[dict], # of `cross_validate`
     classes:list[str], # names
     args, # parsed arguments: folds, seed
-)->dict: # metrics, baseline, a table of the folds, and top_losses, for `data_report`
+    head:dict, # of `run_report`
+)->dict: # results for `data_report`
     "What a report says of a cross-validation"
     fold = deal_folds(rows.texts, rows.labels, args.folds, args.seed)
     raw = [t for k in range(args.folds) for t in side(rows.texts, fold, k)]
     g = all_guesses(done)
     res = sum_up_folds(done)
-    return dict(metrics=class_figures(g, classes), baseline=res['baseline'], top_losses=worst_texts(raw, g, classes),
-        tables={'Folds':fold_rows(res)})
+    return dict(head, classes=classes, metrics=class_figures(g, classes), baseline=res['baseline'],
+        top_losses=worst_texts(raw, g, classes), tables={'Folds':fold_rows(res)})
+
 
 # %% ../../nbs/08_command/10b_classifying.ipynb #4d936e68
 def _check_call(args):
@@ -568,15 +571,16 @@ def train_in_folder(
     return found
 
 # %% ../../nbs/08_command/10b_classifying.ipynb #ee453d3b
-def _measure(rows, parts, learn, done, args):
-    "Measure and print; the part of a report that tells of it"
+def _measure(rows, parts, learn, done, args, run):
+    "Measure and print; the results for a report, if there is to be one"
+    head = run_report(run, learn, bool(done))
     if not done:
         res = figures_of(learn, rows.texts, rows.labels, parts)
         say_figures(res, class_names_of(learn), args.json)
-        return part_report(learn, rows, parts, res, args.seed) if args.report else None
+        return part_report(learn, rows, parts, res, args.seed, head) if args.report else None
     res = sum_up_folds(done)
     put(json.dumps(res) if args.json else show_folds(res))
-    return folds_report(rows, done, class_names_of(learn), args) if args.report else None
+    return folds_report(rows, done, class_names_of(learn), args, head) if args.report else None
 
 def _write_report(path, res):
     "Write the page of a report"
@@ -594,7 +598,7 @@ def cmd_train(
     parts = _divide(rows, args)
     learn, done = train_in_folder(rows, parts, args, run)
     with product_first(args.out):
-        told = _measure(rows, parts, learn, done, args)
-        if args.report: _write_report(args.report, dict(run_report(run, learn, bool(done)), **told))
+        res = _measure(rows, parts, learn, done, args, run)
+        if res: _write_report(args.report, res)
     return 0
 

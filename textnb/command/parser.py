@@ -258,6 +258,10 @@ def _unsure(p, what):
     p.add_argument('--unsure', type=_fraction, metavar='X',
         help=f'one class a text: {what} where the highest probability is below X')
 
+def _model(p, by='`textnb train` or `textnb demo`'):
+    "The argument that names a model"
+    p.add_argument('model', help=f'a model written by {by}')
+
 def _add_predict(sub):
     "`textnb predict`"
     p = _command(sub, 'predict', 'using.cmd_predict', 'predict the labels of texts',
