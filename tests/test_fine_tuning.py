@@ -118,6 +118,12 @@ def test_words_that_only_new_texts_have(tmp_path):
     learn = fine_tune_classifier(questions(60), path=tmp_path, silent=True, plan=short(54), pretrained=False)
     assert 'whale' not in learn.data.vocab.stoi
 
+def test_no_weights_for_these_sizes(tmp_path):
+    "Where there are no weights, this is said once, and the plan is that for random ones"
+    with pytest.warns(UserWarning, match='no pretrained weights for TransformerXL'):
+        learn = fine_tune_classifier(questions(60), arch='TransformerXL', path=tmp_path, silent=True, plan=short(54))
+    assert learn.data.vocab.stoi.get('whale') is None
+
 def test_unlabelled_texts(tmp_path):
     "Words of unlabelled texts are tuned, too"
     more = ['the zebra has eaten the grass']*20

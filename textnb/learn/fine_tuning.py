@@ -9,7 +9,7 @@ __all__ = ['enough_to_choose', 'TrainingPlan', 'plan_training', 'split_labelled'
            'tuned_words', 'language_model_data', 'TrainingStages', 'tune_language_model', 'tuned_classifier',
            'KeepBest', 'train_classifier', 'ResumableStages', 'balanced_loss', 'fine_tune_classifier']
 
-# %% ../../nbs/04_learn/05_fine_tuning.ipynb #ca702c7e
+# %% ../../nbs/04_learn/05_fine_tuning.ipynb #ee3bed77
 import copy, json, math, time, warnings, zlib
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 
-from ..base import best_dtype, defaults, listed, load_json, save_json, set_seed
+from ..base import best_dtype, defaults, listed, load_json, preserve_rng, save_json, set_seed
 from ..models import arch_named, model_meta, named_config
 from ..text import draw_parts, find_cols, text_groups, TextClasDataBunch, TextLMDataBunch
 from ..text import TextProcessor, TokenStore, Vocab
@@ -34,7 +34,7 @@ class TrainingPlan:
     "In which batches, how long and at which rates `fine_tune_classifier` trains"
     bs:int # texts in a batch of the classifier
     epochs:int # of the classifier, with all its weights
-    lm_bs:int # rows of `bptt` tokens in a batch of the language model
+    lm_bs:int # rows in a batch of the language model
     lm_epochs:int # of the language model, with all its weights; 0 for none
     head_epochs:int=1 # before that: of the classifier's head alone
     lm_head_epochs:int=1 # before that: of the language model's decoder alone
@@ -200,7 +200,7 @@ def language_model_data(
     return TextLMDataBunch.from_ids(data.path, processor.vocab, *stores, processor=processor, bs=bs, bptt=bptt,
         backwards=data.backwards, seed=data.seed, device=data.device)
 
-# %% ../../nbs/04_learn/05_fine_tuning.ipynb #f8801dec
+# %% ../../nbs/04_learn/05_fine_tuning.ipynb #7cffa8fc
 class TrainingStages:
     "Runs stages of training one after the other, and keeps their figures"
     def __init__(self,
@@ -222,8 +222,9 @@ class TrainingStages:
         "Train `learn` for one cycle"
         if not epochs: return
         began = time.perf_counter()
-        set_seed(self.seed+len(self.seconds))
-        learn.fit_one_cycle(epochs, lr, moms=(.8,.7), callbacks=[*callback_list(self.callbacks), *callbacks])
+        with preserve_rng():
+            set_seed(self.seed+len(self.seconds))
+            learn.fit_one_cycle(epochs, lr, moms=(.8,.7), callbacks=[*callback_list(self.callbacks), *callbacks])
         self.note(learn, name, time.perf_counter()-began)
 
     def note(self, learn, name, seconds):
@@ -233,7 +234,7 @@ class TrainingStages:
         rows = [dict(zip(names, row)) for row in learn.recorder.rows]
         self.history += [dict(stage=name, **{k:v for k,v in row.items() if k!='time'}) for row in rows]
 
-# %% ../../nbs/04_learn/05_fine_tuning.ipynb #16f63b5d
+# %% ../../nbs/04_learn/05_fine_tuning.ipynb #0dff648e
 def tune_language_model(
     data:TextClasDataBunch, # labelled texts
     plan:TrainingPlan, # batches, epochs and rates
@@ -248,9 +249,10 @@ def tune_language_model(
     "A language model of the texts of `data`: the decoder learns first, then everything"
     stages = TrainingStages() if stages is None else stages
     bunch = language_model_data(data, unlabelled, plan.lm_bs, plan.bptt)
-    set_seed(stages.seed)
-    learn = language_model_learner(bunch, arch, config=config, drop_mult=plan.lm_drop_mult, pretrained=pretrained,
-        silent=silent)
+    with preserve_rng():
+        set_seed(stages.seed)
+        learn = language_model_learner(bunch, arch, config=config, drop_mult=plan.lm_drop_mult, pretrained=pretrained,
+            silent=silent)
     _use_bf16(learn, bf16)
     way = 'backwards' if data.backwards else 'forwards'
     stages.run(learn, f'decoder, {way}', plan.lm_head_epochs, plan.head_lr/2)
@@ -282,7 +284,7 @@ def take_encoder(self:RNNLearner,
     self.freeze()
     return self
 
-# %% ../../nbs/04_learn/05_fine_tuning.ipynb #45e2afe8
+# %% ../../nbs/04_learn/05_fine_tuning.ipynb #81a6347e
 def tuned_classifier(
     data:TextClasDataBunch, # labelled texts
     plan:TrainingPlan, # dropouts
@@ -296,9 +298,10 @@ def tuned_classifier(
     **kwargs, # for `text_classifier_learner`
 )->RNNLearner: # with the encoder of `lm`, frozen; its head knows nothing yet
     "A classifier for `data` on the encoder of `lm`"
-    set_seed(seed)
-    learn = text_classifier_learner(data, arch, config=config, drop_mult=plan.drop_mult, pretrained=pretrained,
-        silent=silent, **kwargs)
+    with preserve_rng():
+        set_seed(seed)
+        learn = text_classifier_learner(data, arch, config=config, drop_mult=plan.drop_mult, pretrained=pretrained,
+            silent=silent, **kwargs)
     _use_bf16(learn, bf16)
     return learn if lm is None else learn.take_encoder(lm)
 
@@ -385,7 +388,7 @@ class ResumableStages(TrainingStages):
         raise ValueError(f'{self.folder} holds the beginning of another training: {told}. Give the same data and '
             'settings, or another folder')
 
-# %% ../../nbs/04_learn/05_fine_tuning.ipynb #b11b656e
+# %% ../../nbs/04_learn/05_fine_tuning.ipynb #9be00b53
 def _paths(stages):
     "The files of the stage that comes next: its weights, its figures, its checkpoint"
     number = len(stages.seconds)
@@ -398,12 +401,13 @@ def run(self:ResumableStages, learn, name, epochs, lr, callbacks=()):
     weights, figures, checkpoint = _paths(self)
     if figures.is_file(): return self._take_over(learn, name, weights, figures)
     began = time.perf_counter()
-    set_seed(self.seed+len(self.seconds))
     callbacks = [*callback_list(self.callbacks), *callbacks]
-    if checkpoint.is_file(): learn.resume(checkpoint, callbacks=callbacks)
-    else:
-        callbacks.append(CheckpointCallback(self.every, str(checkpoint.resolve())))
-        learn.fit_one_cycle(epochs, lr, moms=(.8,.7), callbacks=callbacks)
+    with preserve_rng():
+        set_seed(self.seed+len(self.seconds))
+        if checkpoint.is_file(): learn.resume(checkpoint, callbacks=callbacks)
+        else:
+            callbacks.append(CheckpointCallback(self.every, str(checkpoint.resolve())))
+            learn.fit_one_cycle(epochs, lr, moms=(.8,.7), callbacks=callbacks)
     self.note(learn, name, time.perf_counter()-began)
     learn.save(str(weights.resolve()), with_opt=False)
     save_json(figures, dict(stage=name, seconds=self.seconds[name], rows=[o for o in self.history if o['stage']==name]))
@@ -452,7 +456,7 @@ def _one_direction(data, plan, stages, args, unlabelled, class_weights, lm_too):
     if class_weights: learn.loss_func = balanced_loss(data)
     return train_classifier(learn, plan, stages)
 
-# %% ../../nbs/04_learn/05_fine_tuning.ipynb #0da27391
+# %% ../../nbs/04_learn/05_fine_tuning.ipynb #e10a72f2
 _directions = dict(forward=[False], backward=[True], both=[False,True])
 
 def _check_direction(direction):
@@ -461,16 +465,20 @@ def _check_direction(direction):
 
 def _start(train, valid, arch, config, pretrained, unlabelled, **kwargs):
     "The data, and whether pretrained weights are of any use for them"
+    words = _pretrained_words(arch, config, pretrained)
+    if pretrained and not words and named_config(arch, config): # of other than the published sizes
+        warnings.warn(f'there are no pretrained weights for {arch_named(arch).__name__} with {config!r}: training starts '
+            'from random weights (`list_pretrained` shows what there is)')
+        pretrained = False
     if isinstance(train, TextClasDataBunch):
         if valid is not None: raise ValueError('a bunch has its own validation texts: leave `valid` out')
         return train, pretrained
-    words = _pretrained_words(arch, config, pretrained)
     data = fine_tuning_data(train, valid, known=words, unlabelled=unlabelled, **kwargs)
     share = getattr(data.vocab, 'known_share', 1.)
     if not _too_strange(share, words): return data, pretrained
     return fine_tuning_data(train, valid, unlabelled=unlabelled, **kwargs), False
 
-# %% ../../nbs/04_learn/05_fine_tuning.ipynb #0b9386b2
+# %% ../../nbs/04_learn/05_fine_tuning.ipynb #62a10ec9
 def _about(data, plan, **settings):
     "What a training has to agree in with one that goes on with it"
     classes = list(map(str, data.classes or []))
@@ -494,7 +502,7 @@ def fine_tune_classifier(
     callbacks=None, # further callbacks for every stage
     silent:bool=False, # print no tables?
     **kwargs, # for `fine_tuning_data`: `valid_pct`, `path`, `tokenizer`, and those of `from_df`
-)->RNNLearner: # or an `EnsembleLearner` of two; `history` has the figures of each epoch, `seconds` the time of each stage
+)->RNNLearner: # or an `EnsembleLearner` of two; its `history` has the figures of each epoch, `seconds` those of stages
     """Fine-tune a language model on the texts and a classifier on their labels: ULMFiT ([Howard and Ruder, 2018](
     https://arxiv.org/abs/1801.06146)); raises a ValueError for an unknown direction or a folder of another training"""
     _check_direction(direction)
