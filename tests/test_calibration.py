@@ -333,3 +333,37 @@ def test_the_report_of_several_labels(tmp_path, capsys):
     code, out, err = call(capsys, 'evaluate', tmp_path/'multi.tnb', tmp_path/'t.csv', '--report', tmp_path/'r.html')
     html = (tmp_path/'r.html').read_text(encoding='utf-8')
     assert code==0 and 'By class' in html and 'Why it decided so' in html and 'trusted' not in html, err
+
+def test_the_report_of_numbers(tmp_path, capsys):
+    df = film_reviews(60)
+    df['label'] = [len(t)/10 for t in df.text]
+    data = (TextList.from_df(df, tmp_path, cols='text').split_by_idx(list(range(40, 60)))
+        .label_from_df('label', label_cls=FloatList).databunch(bs=8))
+    learn = text_classifier_learner(data, AWD_LSTM, config=dict(emb_sz=16, n_hid=24, n_layers=1), pretrained=False, silent=True)
+    learn.export('n.tnb')
+    df.to_csv(tmp_path/'t.csv', index=False)
+    code, out, err = call(capsys, 'evaluate', tmp_path/'n.tnb', tmp_path/'t.csv', '--report', tmp_path/'r.html')
+    html = (tmp_path/'r.html').read_text(encoding='utf-8')
+    assert code==0 and 'mean absolute error' in html and 'trusted' not in html and 'Why it decided so' in html, err
+    code, _, err = call(capsys, 'evaluate', tmp_path/'n.tnb', tmp_path/'t.csv', '--unsure', .6)
+    assert code==2 and 'one class a text' in err
+
+def test_a_class_that_is_called_unsure(tmp_path, capsys):
+    df = film_reviews(60)
+    df['label'] = df.label.replace(dict(neg='unsure'))
+    data = TextClasDataBunch.from_df(tmp_path, df[:40], df[40:], text_cols='text', label_cols='label', bs=8)
+    learn = text_classifier_learner(data, AWD_LSTM, config=dict(emb_sz=16, n_hid=24, n_layers=1), pretrained=False, silent=True)
+    learn.export('u.tnb')
+    code, out, err = call(capsys, 'predict', tmp_path/'u.tnb', 'a film', '--unsure', .9)
+    assert code==0 and "a class of the model is called 'unsure', too" in err
+    assert learn.predict_labels(['a film'], unsure=.99)==[None]
+    assert set(learn.predict_labels(TEXTS))<={'unsure','pos'}
+
+def test_calibrating_a_loaded_model(films, tmp_path):
+    "With texts and labels of one's own"
+    learn = load_learner(films.export(tmp_path/'e.tnb'))
+    df = film_reviews(40, seed=9)
+    learn.data.add_test(list(df.text), label=list(df.label))
+    t = learn.calibrate(DatasetType.Test)
+    scores = learn.predict_ids([learn.data.encode(o) for o in df.text], activ=lambda x: x)
+    assert t==pytest.approx(fit_temperature(scores, [learn.data.classes.index(o) for o in df.label]), rel=1e-4)

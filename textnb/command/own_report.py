@@ -99,7 +99,7 @@ def _mistakes(r):
 
 def _training(r):
     "The curves of a training"
-    return [loss_curves(r)] if r.get('lm') or r.get('clas') else []
+    return [o for o in [loss_curves(r)] if o]
 
 # %% ../../nbs/08_command/10a_own_report.ipynb #abf611b3
 def _epochs(r):

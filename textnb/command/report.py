@@ -139,7 +139,7 @@ def svg_reliability(
 # %% ../../nbs/08_command/10_report.ipynb #e9d26b94
 class _ReportTable(TableStyle):
     "Names for the style sheet"
-    scroll = ' class="scroll"'
+    scroll = ' class="scroll" tabindex="0"' # who has no mouse scrolls by keys
     table = ''
     text = ' class="long"'
     short = ' class="short"'
@@ -172,7 +172,7 @@ def confusion_table(
         cells = ''.join(_count_cell(c, sum(counts), i==j) for j,c in enumerate(counts))
         rows += f'<tr><th scope="row">{esc(name)}</th>{cells}</tr>'
     head = f'<thead><tr><th>true \\ predicted</th>{head}</tr></thead>'
-    return f'<div class="scroll"><table class="confusion">{head}<tbody>{rows}</tbody></table></div>'
+    return f'<div class="scroll" tabindex="0"><table class="confusion">{head}<tbody>{rows}</tbody></table></div>'
 
 # %% ../../nbs/08_command/10_report.ipynb #2ad64b84
 def cards(
@@ -217,14 +217,14 @@ def report_note(
 
 def loss_curves(
     r:dict, # results: `lm` and `clas`, or one of them
-)->str: # charts
+)->str: # charts; '' if there are no points
     "The losses of both trainings"
     res = []
     for key,title in dict(lm='Language model: loss per token', clas='Classifier: cross-entropy').items():
-        if not r.get(key): continue
+        if not any((r.get(key) or {}).get(k) for k in ('train','valid')): continue
         series = dict(training=r[key]['train'], validation=r[key]['valid'])
         res.append(svg_lines(series, title, 'epoch', dots=['validation']))
-    return f'<div class="charts">{"".join(res)}</div>'
+    return f'<div class="charts">{"".join(res)}</div>' if res else ''
 
 # %% ../../nbs/08_command/10_report.ipynb #086c0ae5
 def losses_table(
@@ -286,7 +286,7 @@ svg text{fill:currentColor;font-size:11.5px} svg .title{font-size:13px;font-weig
 .bar{fill:var(--s0);opacity:.6} circle.sure{fill:var(--s1)} .ideal{stroke:var(--dim);stroke-dasharray:4 4}
 table{border-collapse:collapse;font-size:.95rem;width:100%} table.confusion{width:auto}
 th,td{text-align:left;vertical-align:top;padding:.35rem .6rem;border-bottom:1px solid var(--line)} th{font-weight:600}
-.num,td.cm{text-align:right;font-variant-numeric:tabular-nums} td.cm{min-width:6.5rem} td.cm small{display:block}
+.num,td.cm{text-align:right;font-variant-numeric:tabular-nums} td.cm{min-width:6.5rem} td.cm small{display:block;color:inherit}
 @media print{.text,svg,tr{break-inside:avoid}}
 '''
 
