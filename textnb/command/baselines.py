@@ -6,10 +6,10 @@ Docs: https://textnb.github.io/textnb/08_command/baselines.html.md"""
 
 # %% auto #0
 __all__ = ['most_weights', 'fit_tfidf', 'right_by_tfidf', 'tfidf_baseline', 'compare_right', 'beside', 'beside_words',
-           'show_baseline']
+           'baseline_lines', 'show_baseline']
 
 # %% ../../nbs/08_command/09_baselines.ipynb #fbc97c57
-import math
+import math, textwrap, warnings
 
 import numpy as np
 
@@ -21,7 +21,9 @@ most_weights = 10**7 # of a logistic regression, words times classes
 def _regression(x, y):
     "A logistic regression of the rows of `x` and their classes `y`: a function from rows to classes"
     from sklearn.linear_model import LogisticRegression
-    return LogisticRegression(C=10, max_iter=1000).fit(x, y).predict
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore') # of few texts a class
+        return LogisticRegression(C=10, max_iter=1000).fit(x, y).predict
 
 def _nearest_text(x, y, step=256):
     "A function from rows to the classes of the nearest rows of `x`, by the cosine"
@@ -104,9 +106,15 @@ def beside_words(
     return f'{alone}: {told} (sign test, p = {b["chance"]:.2g}).'
 
 # %% ../../nbs/08_command/09_baselines.ipynb #d5c8edcc
+def baseline_lines(
+    b:dict, # of `beside`
+)->str: # lines to print
+    "What `beside_words` says, in lines that a terminal has room for"
+    return textwrap.fill(beside_words(b), 95)
+
 def show_baseline(
     b:dict|None, # of `beside`
 )->str: # lines to print
     "The baseline for a terminal, and what it means"
     if b is None: return 'no baseline: scikit-learn is not installed, or no word occurs in two texts'
-    return f"{b['name']} on the same split: accuracy {b['accuracy']:.4f}\n{beside_words(b)}"
+    return f"{b['name']} on the same split: accuracy {b['accuracy']:.4f}\n{baseline_lines(b)}"

@@ -404,7 +404,7 @@ def show_folds(
 )->str: # lines to print
     "A row for each fold, mean and spread, and what they say"
     b = res['baseline']
-    return f'{text_table(*fold_rows(res))}\n\n{beside_words(b) if b else show_baseline(None)}'
+    return f'{text_table(*fold_rows(res))}\n\n{baseline_lines(b) if b else show_baseline(None)}'
 
 
 # %% ../../nbs/08_command/10b_classifying.ipynb #4d478967
