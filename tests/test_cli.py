@@ -107,7 +107,7 @@ def test_train_is_seeded_and_valid_col(work, capsys):
     df = frame(40)
     df['held_out'] = [i>=30 for i in range(40)]
     df.rename(columns=dict(text='body', label='mark')).to_csv(work/'named.csv', index=False)
-    args = ['train', work/'named.csv', '--text-col', 'body', '--label-col', 'mark', '--valid-col', 'held_out', '--json', '--out', work/'n.tnb', *'--epochs 1 --clas-bs 8 --min-freq 1'.split()]
+    args = ['train', work/'named.csv', '--text-col', 'body', '--label-col', 'mark', '--valid-col', 'held_out', '--json', '--out', work/'n.tnb', *'--epochs 1 --clas-bs 8 --min-freq 1 --no-pretrained'.split()]
     a,b = (json.loads(run(capsys, *args)[1]) for _ in range(2))
     assert a==b and a['n']==10
 
@@ -117,7 +117,7 @@ def test_demo(work, capsys):
     code,text,err = run(capsys, 'demo', '--data', work/'reviews.csv', '--out', out, *'--epochs-lm 1 --epochs 2 --bs 4 --clas-bs 8 --min-freq 1'.split())
     assert code==0, err
     m,page = json.loads((out/'metrics.json').read_text(encoding='utf-8')),(out/'report.html').read_text(encoding='utf-8')
-    assert m['metrics']['n']==12 and len(m['clas']['epochs'])==4 and len(m['lm']['valid'])==1 and sum(map(sum, m['confusion']))==12
+    assert m['metrics']['n']==12 and len(m['clas']['epochs'])==3 and len(m['lm']['valid'])==2 and sum(map(sum, m['confusion']))==12
     assert page.count('<svg')==2 and '<script' not in page and 'http://' not in page and 'https://' not in page
     assert 'accuracy' in text and 'Only textnb is right about' in text and 'Only textnb is right about' in page and set(m['baseline'])=={'name','accuracy','only_ours','only_its','chance'}
     assert run(capsys, 'predict', out/'model.tnb', 'great')[0]==0
@@ -208,7 +208,7 @@ def test_a_log_has_no_progress_bars(work, monkeypatch):
     for v,bars in ((None,False),('1',True)):
         monkeypatch.delenv('TEXTNB_PROGRESS', raising=False)
         if v: monkeypatch.setenv('TEXTNB_PROGRESS', v)
-        r = shell('train', work/'reviews.csv', '--out', work/'log.tnb', '--epochs', '1')
+        r = shell('train', work/'reviews.csv', '--out', work/'log.tnb', '--epochs', '1', '--no-pretrained', '--epochs-lm', '0')
         assert r.returncode==0 and ('it/s' in r.stderr)==bars and 'train_loss' in r.stderr+r.stdout
 
 def test_help_needs_no_torch():
@@ -229,7 +229,7 @@ def test_many_classes(tmp_path, capsys):
     names = [f'intent_number_{i}' for i in range(20)]
     df = pd.DataFrame(dict(label=names*6, text=[f'word{i} word{i} please {j}' for j in range(6) for i in range(20)]))
     df.to_csv(tmp_path/'t.csv', index=False)
-    code,out,err = run(capsys, 'train', tmp_path/'t.csv', '--out', tmp_path/'m.tnb', '--epochs', '1')
+    code,out,err = run(capsys, 'train', tmp_path/'t.csv', '--out', tmp_path/'m.tnb', '--epochs', '1', '--no-pretrained', '--epochs-lm', '0')
     assert code==0 and max(map(len, out.splitlines()))<100 and 'most often mistaken' in out and ' and 10 more' in err
     code,out,_ = run(capsys, 'predict', tmp_path/'m.tnb', 'word3 please')
     head,row = out.splitlines()

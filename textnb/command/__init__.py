@@ -19,14 +19,19 @@ _names = dict(
     looking='archive_info installed token_stats versions',
     measuring='''Guesses answered class_figures guess_texts label_figures measure nothing_learned number_figures scores
         share_interval show_scores''',
-    training='History batch_size clas_data configs enough_epochs fit_classifier fit_lm read_encoder trend',
+    parts='check_classes count_shared deal_folds draw_parts_of draw_unseen few_note parts_of_rows',
+    settings='''changes_since check_settings_path checked_settings differences read_settings run_settings settings_of
+        settings_path write_settings''',
+    training='History batch_size configs enough_epochs fit_lm read_encoder trend',
     shaded_texts='explain_page page relative shade_ansi shade_tokens text_with_verdict',
     using='decisions explain_text label_kind open_model predict_all top_classes write_rows',
     panel_page='free_port panel_source serve_page table_panel',
-    baselines='beside beside_words compare_right tfidf_baseline',
+    baselines='beside beside_words compare_right fit_tfidf right_by_tfidf show_baseline tfidf_baseline',
     report='cards confusion_table demo_report report_table svg_lines svg_reliability ticks',
     own_report='data_report report_results',
-    demo='Stages demo_data demo_texts run_demo worst_texts',
+    classifying='''Start clas_data cross_validate demo_texts figures_of fit_classifier history_of measure_part plan_of
+        show_folds start_of sum_up_folds worst_texts''',
+    demo='Stages demo_data run_demo',
     parser='build_parser main')
 
 _home = {name:module for module,names in _names.items() for name in names.split()}

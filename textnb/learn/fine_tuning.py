@@ -34,7 +34,7 @@ class TrainingPlan:
     "In which batches, how long and at which rates `fine_tune_classifier` trains"
     bs:int # texts in a batch of the classifier
     epochs:int # of the classifier, with all its weights
-    lm_bs:int # rows of 70 tokens in a batch of the language model
+    lm_bs:int # rows in a batch of the language model
     lm_epochs:int # of the language model, with all its weights; 0 for none
     head_epochs:int=1 # before that: of the classifier's head alone
     lm_head_epochs:int=1 # before that: of the language model's decoder alone
@@ -45,6 +45,7 @@ class TrainingPlan:
     drop_mult:float=.5 # factor for the classifier's dropouts
     lm_drop_mult:float=.5 # factor for the language model's dropouts
     patience:int=3 # epochs without improvement in the second half of the cycle that are put up with
+    bptt:int=70 # tokens of a row of the language model
 
 # %% ../../nbs/04_learn/05_fine_tuning.ipynb #af66fff4
 def _batch(n, sizes):
@@ -186,7 +187,8 @@ def _after(a, b):
 def language_model_data(
     data:TextClasDataBunch, # labelled texts
     unlabelled:list=(), # further texts
-    bs:int=32, # rows of 70 tokens in a batch
+    bs:int=32, # rows in a batch
+    bptt:int=70, # tokens of a row
 )->TextLMDataBunch: # the same texts as a stream
     "The texts of `data`, and `unlabelled` ones, for a language model that goes before its classifier"
     more = data.processor.encode(list(unlabelled)) if len(unlabelled) else None
@@ -195,7 +197,7 @@ def language_model_data(
     processor = copy.copy(data.processor)
     processor.vocab = Vocab(data.vocab.itos[:n], data.vocab.tokenizer)
     stores = [_only(o, n, data.vocab.unk) for o in (train, data.valid_ds.x.store)]
-    return TextLMDataBunch.from_ids(data.path, processor.vocab, *stores, processor=processor, bs=bs,
+    return TextLMDataBunch.from_ids(data.path, processor.vocab, *stores, processor=processor, bs=bs, bptt=bptt,
         backwards=data.backwards, seed=data.seed, device=data.device)
 
 # %% ../../nbs/04_learn/05_fine_tuning.ipynb #7cffa8fc
@@ -246,7 +248,7 @@ def tune_language_model(
 )->LanguageLearner: # which knows the first part of the words of `data`
     "A language model of the texts of `data`: the decoder learns first, then everything"
     stages = TrainingStages() if stages is None else stages
-    bunch = language_model_data(data, unlabelled, plan.lm_bs)
+    bunch = language_model_data(data, unlabelled, plan.lm_bs, plan.bptt)
     with preserve_rng():
         set_seed(stages.seed)
         learn = language_model_learner(bunch, arch, config=config, drop_mult=plan.lm_drop_mult, pretrained=pretrained,

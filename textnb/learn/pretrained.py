@@ -147,5 +147,6 @@ def find_pretrained(
     name = arch_named(arch).__name__
     want = sizes_of(config)
     for o in pretrained_files():
-        fits = all(want.get(k)==v for k,v in sizes_of(o.config).items())
+        have = sizes_of(o.config)
+        fits = all(want.get(k)==v for k,v in have.items()) and want.get('qrnn')==have.get('qrnn')
         if o.arch==name and o.backwards==backwards and fits: return o
