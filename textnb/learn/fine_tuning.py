@@ -9,7 +9,7 @@ __all__ = ['enough_to_choose', 'TrainingPlan', 'plan_training', 'split_labelled'
            'tuned_words', 'language_model_data', 'TrainingStages', 'tune_language_model', 'tuned_classifier',
            'KeepBest', 'train_classifier', 'ResumableStages', 'balanced_loss', 'fine_tune_classifier']
 
-# %% ../../nbs/04_learn/05_fine_tuning.ipynb #68c0c293
+# %% ../../nbs/04_learn/05_fine_tuning.ipynb #ee3bed77
 import copy, json, math, time, warnings, zlib
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 
-from ..base import best_dtype, defaults, listed, load_json, save_json, set_seed
+from ..base import best_dtype, defaults, listed, load_json, preserve_rng, save_json, set_seed
 from ..models import arch_named, model_meta, named_config
-from ..text import draw_parts, TextClasDataBunch, text_groups, TextLMDataBunch, TextProcessor, TokenStore, Vocab
+from ..text import draw_parts, find_cols, text_groups, TextClasDataBunch, TextLMDataBunch
+from ..text import TextProcessor, TokenStore, Vocab
 from ..train import as_metric, callback_list, CancelFitException, CheckpointCallback, CrossEntropyFlat
 from ..train import TrackerCallback
 from .weights import *
@@ -57,12 +58,13 @@ def _epochs(steps, wanted, least, most):
 _text_batches = (200, 8), (2_000, 16), (20_000, 32), (math.inf, 64)
 _row_batches = (10_000, 4), (30_000, 8), (100_000, 16), (5_000_000, 32), (math.inf, 64) # by tokens
 
-# %% ../../nbs/04_learn/05_fine_tuning.ipynb #e1c2f508
+# %% ../../nbs/04_learn/05_fine_tuning.ipynb #9cb18be1
 def plan_training(
     n_texts:int, # labelled texts to learn from
     n_tokens:int|None=None, # tokens of all texts, labelled or not; 25 a text if None
     n_classes:int=2, # different labels
     pretrained:bool=True, # does it start from weights that have read a lot?
+    attention:bool=False, # is it a Transformer? They diverge at the rates of recurrent networks
     **changes, # entries of the plan that are to have other values
 )->TrainingPlan: # for `fine_tune_classifier`
     "A plan by the size of the data; raises a ValueError without texts, and a TypeError for an unknown entry"
@@ -76,13 +78,14 @@ def plan_training(
     lm_epochs = _epochs(math.ceil(tokens/(70*lm_bs)), 300, 1, 10)
     plan = TrainingPlan(bs, epochs, lm_bs, lm_epochs)
     if not pretrained: plan = replace(plan, lm_epochs=2*lm_epochs, lm_head_epochs=0, lm_lr=1e-2, head_epochs=0, lr=5e-3)
+    if attention: plan = replace(plan, lm_lr=1e-3, lr=1e-3)
     return replace(plan, **changes)
 
-# %% ../../nbs/04_learn/05_fine_tuning.ipynb #13b95192
-def _columns(df, cols):
+# %% ../../nbs/04_learn/05_fine_tuning.ipynb #5c87a716
+def _columns(df, cols, what):
     "The values of the columns `cols` of `df`: a value a row, or a tuple if there are several"
-    at = [cols] if isinstance(cols, (str,int)) else list(cols)
-    values = [df[o].tolist() if isinstance(o, str) else df.iloc[:,o].tolist() for o in at]
+    at = find_cols(df, cols, what)
+    values = [df.iloc[:,i].tolist() for i in at]
     return values[0] if len(at)==1 else list(zip(*values))
 
 def split_labelled(
@@ -92,10 +95,10 @@ def split_labelled(
     valid_pct:float=.1, # share of the rows for validation
     seed:int=42, # of the draw
 )->tuple: # two tables: to learn from, and to validate with
-    "Draw a share of `df`, the same of each class, equal texts on one side; raises a KeyError for an unknown column"
-    groups = text_groups(_columns(df, text_cols))
+    "Draw a share of `df`, the same of each class, equal texts on one side; raises an error for an unknown column"
+    groups = text_groups(_columns(df, text_cols, 'text'))
     rng = np.random.RandomState(seed)
-    valid, train = draw_parts(groups, [max(1, round(valid_pct*len(df)))], rng, _columns(df, label_cols))
+    valid, train = draw_parts(groups, [max(1, round(valid_pct*len(df)))], rng, _columns(df, label_cols, 'label'))
     return df.iloc[train].reset_index(drop=True), df.iloc[valid].reset_index(drop=True)
 
 # %% ../../nbs/04_learn/05_fine_tuning.ipynb #570271f5
@@ -137,7 +140,7 @@ def _too_strange(share, words):
         'from random weights: are the texts in another language than English?')
     return True
 
-# %% ../../nbs/04_learn/05_fine_tuning.ipynb #60bc85df
+# %% ../../nbs/04_learn/05_fine_tuning.ipynb #f75b0052
 def fine_tuning_data(
     train:pd.DataFrame, # texts with labels to learn from
     valid:pd.DataFrame|None=None, # the same to validate with; drawn from `train` if None
@@ -153,7 +156,7 @@ def fine_tuning_data(
 )->TextClasDataBunch: # with the words of the texts first, and the other known ones after them
     "Data for `fine_tune_classifier` from tables"
     if valid is None: train, valid = split_labelled(train, text_cols, label_cols, valid_pct, seed)
-    texts = [*_columns(train, text_cols), *unlabelled]
+    texts = [*_columns(train, text_cols, 'text'), *unlabelled]
     if 'vocab' not in kwargs and 'processor' not in kwargs:
         kwargs['vocab'] = fine_tuning_vocab(texts, known, tokenizer)
     cols = dict(text_cols=text_cols, label_cols=label_cols)
@@ -195,7 +198,7 @@ def language_model_data(
     return TextLMDataBunch.from_ids(data.path, processor.vocab, *stores, processor=processor, bs=bs,
         backwards=data.backwards, seed=data.seed, device=data.device)
 
-# %% ../../nbs/04_learn/05_fine_tuning.ipynb #f8801dec
+# %% ../../nbs/04_learn/05_fine_tuning.ipynb #7cffa8fc
 class TrainingStages:
     "Runs stages of training one after the other, and keeps their figures"
     def __init__(self,
@@ -217,8 +220,9 @@ class TrainingStages:
         "Train `learn` for one cycle"
         if not epochs: return
         began = time.perf_counter()
-        set_seed(self.seed+len(self.seconds))
-        learn.fit_one_cycle(epochs, lr, moms=(.8,.7), callbacks=[*callback_list(self.callbacks), *callbacks])
+        with preserve_rng():
+            set_seed(self.seed+len(self.seconds))
+            learn.fit_one_cycle(epochs, lr, moms=(.8,.7), callbacks=[*callback_list(self.callbacks), *callbacks])
         self.note(learn, name, time.perf_counter()-began)
 
     def note(self, learn, name, seconds):
@@ -228,7 +232,7 @@ class TrainingStages:
         rows = [dict(zip(names, row)) for row in learn.recorder.rows]
         self.history += [dict(stage=name, **{k:v for k,v in row.items() if k!='time'}) for row in rows]
 
-# %% ../../nbs/04_learn/05_fine_tuning.ipynb #16f63b5d
+# %% ../../nbs/04_learn/05_fine_tuning.ipynb #0dff648e
 def tune_language_model(
     data:TextClasDataBunch, # labelled texts
     plan:TrainingPlan, # batches, epochs and rates
@@ -243,9 +247,10 @@ def tune_language_model(
     "A language model of the texts of `data`: the decoder learns first, then everything"
     stages = TrainingStages() if stages is None else stages
     bunch = language_model_data(data, unlabelled, plan.lm_bs)
-    set_seed(stages.seed)
-    learn = language_model_learner(bunch, arch, config=config, drop_mult=plan.lm_drop_mult, pretrained=pretrained,
-        silent=silent)
+    with preserve_rng():
+        set_seed(stages.seed)
+        learn = language_model_learner(bunch, arch, config=config, drop_mult=plan.lm_drop_mult, pretrained=pretrained,
+            silent=silent)
     _use_bf16(learn, bf16)
     way = 'backwards' if data.backwards else 'forwards'
     stages.run(learn, f'decoder, {way}', plan.lm_head_epochs, plan.head_lr/2)
@@ -277,7 +282,7 @@ def take_encoder(self:RNNLearner,
     self.freeze()
     return self
 
-# %% ../../nbs/04_learn/05_fine_tuning.ipynb #45e2afe8
+# %% ../../nbs/04_learn/05_fine_tuning.ipynb #81a6347e
 def tuned_classifier(
     data:TextClasDataBunch, # labelled texts
     plan:TrainingPlan, # dropouts
@@ -291,9 +296,10 @@ def tuned_classifier(
     **kwargs, # for `text_classifier_learner`
 )->RNNLearner: # with the encoder of `lm`, frozen; its head knows nothing yet
     "A classifier for `data` on the encoder of `lm`"
-    set_seed(seed)
-    learn = text_classifier_learner(data, arch, config=config, drop_mult=plan.drop_mult, pretrained=pretrained,
-        silent=silent, **kwargs)
+    with preserve_rng():
+        set_seed(seed)
+        learn = text_classifier_learner(data, arch, config=config, drop_mult=plan.drop_mult, pretrained=pretrained,
+            silent=silent, **kwargs)
     _use_bf16(learn, bf16)
     return learn if lm is None else learn.take_encoder(lm)
 
@@ -380,7 +386,7 @@ class ResumableStages(TrainingStages):
         raise ValueError(f'{self.folder} holds the beginning of another training: {told}. Give the same data and '
             'settings, or another folder')
 
-# %% ../../nbs/04_learn/05_fine_tuning.ipynb #b11b656e
+# %% ../../nbs/04_learn/05_fine_tuning.ipynb #9be00b53
 def _paths(stages):
     "The files of the stage that comes next: its weights, its figures, its checkpoint"
     number = len(stages.seconds)
@@ -393,12 +399,13 @@ def run(self:ResumableStages, learn, name, epochs, lr, callbacks=()):
     weights, figures, checkpoint = _paths(self)
     if figures.is_file(): return self._take_over(learn, name, weights, figures)
     began = time.perf_counter()
-    set_seed(self.seed+len(self.seconds))
     callbacks = [*callback_list(self.callbacks), *callbacks]
-    if checkpoint.is_file(): learn.resume(checkpoint, callbacks=callbacks)
-    else:
-        callbacks.append(CheckpointCallback(self.every, str(checkpoint.resolve())))
-        learn.fit_one_cycle(epochs, lr, moms=(.8,.7), callbacks=callbacks)
+    with preserve_rng():
+        set_seed(self.seed+len(self.seconds))
+        if checkpoint.is_file(): learn.resume(checkpoint, callbacks=callbacks)
+        else:
+            callbacks.append(CheckpointCallback(self.every, str(checkpoint.resolve())))
+            learn.fit_one_cycle(epochs, lr, moms=(.8,.7), callbacks=callbacks)
     self.note(learn, name, time.perf_counter()-began)
     learn.save(str(weights.resolve()), with_opt=False)
     save_json(figures, dict(stage=name, seconds=self.seconds[name], rows=[o for o in self.history if o['stage']==name]))
@@ -447,7 +454,7 @@ def _one_direction(data, plan, stages, args, unlabelled, class_weights, lm_too):
     if class_weights: learn.loss_func = balanced_loss(data)
     return train_classifier(learn, plan, stages)
 
-# %% ../../nbs/04_learn/05_fine_tuning.ipynb #0da27391
+# %% ../../nbs/04_learn/05_fine_tuning.ipynb #e10a72f2
 _directions = dict(forward=[False], backward=[True], both=[False,True])
 
 def _check_direction(direction):
@@ -456,16 +463,20 @@ def _check_direction(direction):
 
 def _start(train, valid, arch, config, pretrained, unlabelled, **kwargs):
     "The data, and whether pretrained weights are of any use for them"
+    words = _pretrained_words(arch, config, pretrained)
+    if pretrained and not words and named_config(arch, config): # of other than the published sizes
+        warnings.warn(f'there are no pretrained weights for {arch_named(arch).__name__} with {config!r}: training starts '
+            'from random weights (`list_pretrained` shows what there is)')
+        pretrained = False
     if isinstance(train, TextClasDataBunch):
         if valid is not None: raise ValueError('a bunch has its own validation texts: leave `valid` out')
         return train, pretrained
-    words = _pretrained_words(arch, config, pretrained)
     data = fine_tuning_data(train, valid, known=words, unlabelled=unlabelled, **kwargs)
     share = getattr(data.vocab, 'known_share', 1.)
     if not _too_strange(share, words): return data, pretrained
     return fine_tuning_data(train, valid, unlabelled=unlabelled, **kwargs), False
 
-# %% ../../nbs/04_learn/05_fine_tuning.ipynb #864fc79b
+# %% ../../nbs/04_learn/05_fine_tuning.ipynb #62a10ec9
 def _about(data, plan, **settings):
     "What a training has to agree in with one that goes on with it"
     classes = list(map(str, data.classes or []))
@@ -489,15 +500,17 @@ def fine_tune_classifier(
     callbacks=None, # further callbacks for every stage
     silent:bool=False, # print no tables?
     **kwargs, # for `fine_tuning_data`: `valid_pct`, `path`, `tokenizer`, and those of `from_df`
-)->RNNLearner: # or an `EnsembleLearner` of two; `history` has the figures of each epoch, `seconds` the time of each stage
+)->RNNLearner: # or an `EnsembleLearner` of two; its `history` has the figures of each epoch, `seconds` those of stages
     """Fine-tune a language model on the texts and a classifier on their labels: ULMFiT ([Howard and Ruder, 2018](
     https://arxiv.org/abs/1801.06146)); raises a ValueError for an unknown direction or a folder of another training"""
     _check_direction(direction)
     unlabelled = list(unlabelled)
-    data, pretrained = _start(train, valid, arch, config, pretrained, unlabelled, seed=seed, **kwargs)
+    data, pretrained = _start(train, valid, arch, config, pretrained, unlabelled, text_cols=text_cols,
+        label_cols=label_cols, seed=seed, **kwargs)
     if plan is None:
         tokens = data.train_ds.x.store.n_tokens+sum(len(str(o).split()) for o in unlabelled)
-        plan = plan_training(len(data.train_ds), tokens, data.c, pretrained)
+        attention = arch_named(arch).__name__.startswith('Transformer')
+        plan = plan_training(len(data.train_ds), tokens, data.c, pretrained, attention)
     about = _about(data, plan, arch=arch_named(arch).__name__, config=config, pretrained=pretrained,
         direction=direction, seed=seed, class_weights=class_weights, unlabelled=len(unlabelled))
     options = dict(seed=seed, callbacks=callbacks)

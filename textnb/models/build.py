@@ -94,12 +94,17 @@ def register_arch(
         **groups, **configs)
 
 # %% ../../nbs/03_models/12_build.ipynb #fc900f51
+_small = dict(emb_sz=192, n_hid=512, n_layers=2)
+
+def _differing(small, default): return {k:v for k,v in small.items() if default.get(k)!=v}
+
 register_arch(AWD_LSTM, 'emb_sz', awd_lstm_lm_config, awd_lstm_clas_config, awd_lstm_lm_split, awd_lstm_clas_split,
-    URLs.WT103_FWD, URLs.WT103_BWD, sizes=dict(full={}, small=dict(emb_sz=192, n_hid=512, n_layers=2)))
+    URLs.WT103_FWD, URLs.WT103_BWD, sizes=dict(full={}, small=_small, qrnn={**_small, 'qrnn':True}))
 register_arch(Transformer, 'd_model', tfmer_lm_config, tfmer_clas_config, tfmer_lm_split, tfmer_clas_split,
-    URLs.OPENAI_TRANSFORMER, alpha=0., beta=0.)
+    URLs.OPENAI_TRANSFORMER, alpha=0., beta=0.,
+    sizes=dict(full={}, small=_differing(tfmer_small_lm_config, tfmer_lm_config)))
 register_arch(TransformerXL, 'd_model', tfmerXL_lm_config, tfmerXL_clas_config, tfmerXL_lm_split, tfmerXL_clas_split,
-    alpha=0., beta=0.)
+    alpha=0., beta=0., sizes=dict(full={}, small=_differing(tfmerXL_small_lm_config, tfmerXL_lm_config)))
 
 # %% ../../nbs/03_models/12_build.ipynb #358bf0ec
 def arch_named(
