@@ -49,7 +49,7 @@ bench: env ## Measure speed and memory (PEER=python with fastai to compare); wri
 results: env ## Measure accuracy on public data sets, what is missing of it (DATA=folder with them, ARGS="--list"); writes bench/accuracy.json
 	@echo '== Results'
 	@$(PY) -m tools.results $(if $(DATA),--data $(DATA)) $(ARGS)
-	@$(if $(findstring --list,$(ARGS)),:,$(BIN)/nbdev-test --save --n-workers 0 nbs/10_lessons/09_results.ipynb)
+	@$(if $(findstring --list,$(ARGS)),:,$(BIN)/nbdev-test --save --n-workers 0 nbs/10_lessons/09_results.ipynb && $(BIN)/nbdev-clean --fname nbs/10_lessons/09_results.ipynb)
 
 kill: env ## Kill what textnb does 200 times, and look whether anything was lost (ARGS="1000 --scene store")
 	@echo '== Kills'

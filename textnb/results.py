@@ -173,17 +173,17 @@ def difference_table(
     rows = [[set_titles[o], *(_difference_cell(compare(records, o, ours, m)) for m in others)] for o in names]
     return markdown_table(['', *(f'over {method_titles[m]}' for m in others)], rows)
 
-# %% ../nbs/10_lessons/09_results.ipynb #7db5d322
+# %% ../nbs/10_lessons/09_results.ipynb #9fa8e66e
 def by_labels(
     records:list, # of `read_records`
     method:str, # to follow
     names=('amazon@100','amazon@300','amazon@1000','amazon'), # the same set with more and more labels
 )->list: # of (labelled texts, mean, spread)
-    "How the accuracy of `method` grows with the number of labels"
+    "How the accuracy of `method` grows with the number of labels, where all folds have been measured"
     points = []
     for name in names:
         found = summary(records, name, method)
-        if found is None: continue
+        if not _complete(found): continue
         n_train = next(o['n_train'] for o in records if (o['set'],o['method'])==(name,method))
         points.append((n_train, found['mean'], found['spread'] or 0.))
     return points
