@@ -1,7 +1,7 @@
 # textnb: `make` alone lists what there is. Every target makes its own environment in .venv first, if none is there.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz docs bench kill lint prepare env browser clean distclean
+.PHONY: help demo test fuzz docs bench results kill lint prepare env browser clean distclean
 
 PYTHON ?=
 VENV   ?= .venv
@@ -12,12 +12,13 @@ ARGS   ?=
 PEER   ?=
 TIME   ?= 180
 SEED   ?=
+DATA   ?=
 
 help: ## This list
 	@echo 'textnb: text models in numbered notebooks. Start with `make demo`.'; echo
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-15s %s\n", $$1, $$2}'
-	@echo; echo 'Variables: PYTHON=python3.12 (which Python makes the environment), ARGS="..." (more arguments for demo, test, docs, bench and kill),'
-	@echo '           PEER=/path/to/python (make bench: an interpreter with fastai 2.8.12), VENV=folder, TORCH_INDEX=URL (where torch comes from).'
+	@echo; echo 'Variables: PYTHON=python3.12 (which Python makes the environment), ARGS="..." (more arguments for demo, test, docs, bench, results and kill),'
+	@echo '           PEER=/path/to/python (make bench: an interpreter with fastai 2.8.12), DATA=folder (make results: the data sets), VENV=folder, TORCH_INDEX=URL (where torch comes from).'
 
 demo: env ## Train, measure and explain a movie-review classifier; writes demo/report.html (about 6 minutes)
 	@echo '== textnb demo'
@@ -44,6 +45,11 @@ docs: env ## Build the docs site in _docs; a warning or a broken link is an erro
 bench: env ## Measure speed and memory (PEER=python with fastai to compare); writes bench/results
 	@echo '== Measures'
 	@$(PY) bench/run.py $(if $(PEER),--peer $(PEER)) $(ARGS)
+
+results: env ## Measure accuracy on public data sets, what is missing of it (DATA=folder with them, ARGS="--list"); writes bench/accuracy.json
+	@echo '== Results'
+	@$(PY) -m tools.results $(if $(DATA),--data $(DATA)) $(ARGS)
+	@$(if $(findstring --list,$(ARGS)),:,$(BIN)/nbdev-test --save --n-workers 0 nbs/10_lessons/09_results.ipynb && $(BIN)/nbdev-clean --fname nbs/10_lessons/09_results.ipynb)
 
 kill: env ## Kill what textnb does 200 times, and look whether anything was lost (ARGS="1000 --scene store")
 	@echo '== Kills'
