@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 
-from ..base import best_dtype, defaults, listed, load_json, preserve_rng, save_json, set_seed
+from ..base import best_dtype, defaults, listed, load_json, load_meta, preserve_rng, save_json, set_seed
 from ..models import arch_named, model_meta, named_config
 from ..text import draw_parts, find_cols, text_groups, TextClasDataBunch, TextLMDataBunch
 from ..text import TextProcessor, TokenStore, Vocab
@@ -132,7 +132,7 @@ def _pretrained_words(arch, config, pretrained):
     "The words of the weights on this machine for a model of `arch` with `config`; none without weights"
     meta = model_meta(arch)
     found = find_pretrained(arch, {**meta['config_lm'], **(named_config(arch, config) or {})}) if pretrained else None
-    return SavedWeights.read(found.path).words if found else []
+    return load_meta(found.path)['vocab'] if found else []
 
 def _too_strange(share, words):
     "Warn that the weights know too little of the texts"
