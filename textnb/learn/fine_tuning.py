@@ -467,8 +467,9 @@ def _start(train, valid, arch, config, pretrained, unlabelled, **kwargs):
     "The data, and whether pretrained weights are of any use for them"
     words = _pretrained_words(arch, config, pretrained)
     if pretrained and not words and named_config(arch, config): # of other than the published sizes
-        warnings.warn(f'there are no pretrained weights for {arch_named(arch).__name__} with {config!r}: training starts '
-            'from random weights (`list_pretrained` shows what there is)')
+        name = arch_named(arch).__name__
+        warnings.warn(f'there are no pretrained weights for {name} with {config!r}: training starts from random '
+            'weights (`list_pretrained` shows what there is)')
         pretrained = False
     if isinstance(train, TextClasDataBunch):
         if valid is not None: raise ValueError('a bunch has its own validation texts: leave `valid` out')
