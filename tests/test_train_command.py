@@ -221,3 +221,10 @@ def test_a_diverged_training_leaves_nothing(capsys):
     table('t.csv', topics(40))
     code, _, err = train(capsys, 't.csv', '--lr', 1e9, '--epochs', 2)
     assert code==1 and 'the training diverged' in err and not Path('m.tnb').exists() and not Path('m.tnb.training').exists()
+
+def test_a_temperature_from_enough_texts(capsys):
+    table('t.csv', topics(240))
+    for share, fitted in ((.5, True), (.1, False)):
+        code, out, err = train(capsys, 't.csv', '--epochs', 1, '--valid-pct', share)
+        assert code==0 and ('a temperature of' in err)==fitted and (open_model('m.tnb').temperature!=1)==fitted
+        assert ('these texts also chose the best epoch' in err)==fitted

@@ -522,6 +522,11 @@ def _tables(rows, parts):
     train, valid = (df[parts==o].reset_index(drop=True) for o in ('train','valid'))
     return (train, valid) if len(valid) else (train, train.sample(min(90, len(train)), random_state=0))
 
+def _calibrate(learn):
+    "Fit a temperature to the texts that chose the epoch"
+    learn.calibrate()
+    note(f'its scores are divided by a temperature of {learn.temperature:.2f}, fitted to the validation texts')
+
 def _train(rows, parts, args, run, folder):
     "The classifier that is written, and its settings beside it"
     out = Path(args.out)
@@ -529,6 +534,7 @@ def _train(rows, parts, args, run, folder):
     n_train, n_valid = len(data.train_ds), len(data.valid_ds)
     note(f'classifier: {n_train:,} texts to train on, {n_valid:,} to validate, classes {listed(data.classes, 10)}')
     learn = fit_classifier(data, start, args, folder/'model')
+    if not args.folds and n_valid>=enough_to_choose: _calibrate(learn)
     learn.export(str(out.resolve()))
     counts = Counter(parts.tolist())
     parts = {k:counts[k] for k in ('train','valid','test') if counts[k]}
