@@ -28,9 +28,9 @@ _names = dict(
     panel_page='free_port panel_source serve_page table_panel',
     baselines='beside beside_words compare_right fit_tfidf right_by_tfidf show_baseline tfidf_baseline',
     report='cards confusion_table demo_report report_table svg_lines svg_reliability ticks',
-    own_report='data_report report_results',
-    classifying='''Start clas_data cross_validate demo_texts figures_of fit_classifier history_of measure_part plan_of
-        show_folds start_of sum_up_folds worst_texts''',
+    own_report='data_report demo_texts report_results worst_texts',
+    classifying='''Start clas_data cross_validate figures_of fit_classifier history_of measure_part plan_of
+        show_folds start_of sum_up_folds''',
     demo='Stages demo_data run_demo',
     parser='build_parser main')
 

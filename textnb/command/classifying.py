@@ -8,8 +8,8 @@ Docs: https://textnb.github.io/textnb/08_command/classifying.html.md"""
 __all__ = ['directions', 'least_known', 'well_known', 'chosen_by', 'Start', 'start_of', 'is_known', 'start_told', 'clas_data',
            'plan_of', 'Watch', 'Diverged', 'fit_classifier', 'history_of', 'training_folder', 'open_folder',
            'NotMeasured', 'product_first', 'measure_part', 'figures_of', 'say_figures', 'one_fold', 'cross_validate',
-           'all_guesses', 'sum_up_folds', 'fold_rows', 'show_folds', 'demo_texts', 'worst_texts', 'about_run',
-           'run_report', 'part_report', 'folds_report', 'train_in_folder', 'cmd_train']
+           'all_guesses', 'sum_up_folds', 'fold_rows', 'show_folds', 'about_run', 'run_report', 'part_report',
+           'folds_report', 'train_in_folder', 'cmd_train']
 
 # %% ../../nbs/08_command/10b_classifying.ipynb #7cb9bc9f
 import contextlib, json, shutil, sys, warnings
@@ -406,36 +406,6 @@ def show_folds(
     b = res['baseline']
     return f'{text_table(*fold_rows(res))}\n\n{baseline_lines(b) if b else show_baseline(None)}'
 
-
-# %% ../../nbs/08_command/10b_classifying.ipynb #4d478967
-def demo_texts(
-    learn, # a classifier
-    raw:list[str], # texts measured on
-    guesses, # `Guesses` about them
-    seed:int, # of the draw
-    n:int=10, # how many
-)->list[dict]: # as `demo_report` wants them
-    "Draw `n` texts measured on and explain them"
-    classes = class_names_of(learn)
-    learn = getattr(learn, 'learners', [learn])[0] # of two readers the first explains
-    short = np.array([4<=len(t.split())<=40 for t in raw])
-    if not short.any(): short[:] = True
-    rng = np.random.default_rng(seed)
-    wrong = rng.permutation(np.flatnonzero(~guesses.right & short))[:int(.3*n)]
-    good = rng.permutation(np.flatnonzero(guesses.right & short))[:n-len(wrong)]
-    return [{**explain_text(learn, raw[i]), 'actual':classes[guesses.targs[i]]} for i in [*good, *wrong]]
-
-# %% ../../nbs/08_command/10b_classifying.ipynb #743cbb85
-def worst_texts(
-    raw:list[str], # texts measured on
-    guesses, # `Guesses` about them
-    classes:list, # names
-    n:int=10, # how many
-)->list[dict]: # as `demo_report` wants them
-    "The `n` texts with the largest loss"
-    p = guesses.p_true
-    return [dict(text=raw[i], pred=str(classes[guesses.pred[i]]), actual=str(classes[guesses.targs[i]]),
-        prob=float(p[i]), loss=float(-np.log(max(p[i], 1e-12)))) for i in p.argsort(kind='stable')[:n].tolist()]
 
 # %% ../../nbs/08_command/10b_classifying.ipynb #26e0df49
 def about_run(

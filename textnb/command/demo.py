@@ -19,6 +19,7 @@ from ..learn import pretrained_files
 from ..text import docstrings, movie_snippets
 from .baselines import *
 from .classifying import *
+from .own_report import *
 from .measuring import *
 from .parts import *
 from .reading import *

@@ -136,7 +136,7 @@ def _pretrained_words(arch, config, pretrained):
 
 def _too_strange(share, words):
     "Warn that the weights know too little of the texts"
-    if not words or share>=.5: return False
+    if not words or share>=2/3: return False
     warnings.warn(f'the pretrained weights know only {share:.0%} of the words in these texts, so that training starts '
         'from random weights: are the texts in another language than English?')
     return True
