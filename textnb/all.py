@@ -63,7 +63,8 @@ from .models import (Activation, AWD_LSTM, awd_lstm_clas_config, awd_lstm_clas_s
 # %% ../nbs/11_all.ipynb #16e8f583
 # chkstyle: skip
 from .learn import (convert_weights, encoder_of, EnsembleLearner, fine_tune_classifier, language_model_data,
-    language_model_learner, LanguageLearner, load_learner, plan_training, RNNLearner, text_classifier_learner)
+    language_model_learner, LanguageLearner, list_pretrained, load_learner, plan_training, RNNLearner,
+    text_classifier_learner)
 
 # %% ../nbs/11_all.ipynb #b0caa897
 # chkstyle: skip
