@@ -538,5 +538,5 @@ def test_info_about_a_forged_file(films, tmp_path, path, value):
 def test_training_on_a_forged_encoder(films, tmp_path, path, value):
     from textnb.command import read_encoder
     enc = films.path/'models'/'enc.tnb'
-    assert read_encoder(enc)[1]==dict(emb_sz=24, n_hid=32, n_layers=2)
+    assert read_encoder(enc)[1:]==('AWD_LSTM', dict(emb_sz=24, n_hid=32, n_layers=2))
     with pytest.raises(ArchiveError, match=r'x\.tnb: meta\.json'): read_encoder(forge(enc, tmp_path/'x.tnb', at(path, value)))
