@@ -76,7 +76,7 @@ def plan_training(
     many_classes = 1+.4*math.log10(max(2, n_classes)/2) # there is more to tell apart
     wanted = many_classes*min(1_800, 300+.15*n_texts)
     epochs = _epochs(math.ceil(n_texts/bs), wanted, 3, 30)
-    lm_epochs = _epochs(math.ceil(tokens/(70*lm_bs)), 300, 1, 10)
+    lm_epochs = _epochs(math.ceil(tokens/(70*lm_bs)), 300, 1, 5)
     plan = TrainingPlan(bs, epochs, lm_bs, lm_epochs)
     if not pretrained: plan = replace(plan, lm_epochs=2*lm_epochs, lm_head_epochs=0, lm_lr=1e-2, head_epochs=0, lr=5e-3)
     if attention: plan = replace(plan, lm_lr=1e-3, lr=1e-3)
