@@ -3,10 +3,10 @@ import bz2, csv, gzip, io, json, lzma, os, random, subprocess, sys, types
 from pathlib import Path
 
 import numpy as np, pandas as pd, pytest
+from commands import run
 from textnb.all import AWD_LSTM, TextClasDataBunch, text_classifier_learner
 from textnb.command import *
 from textnb.command import classifying
-from textnb.command.parser import main
 
 def sentences(n=60, seed=0):
     "Short texts with a label that their words give away"
@@ -25,15 +25,6 @@ def table(path, rows, header=('text','label'), encoding='utf-8', **kwargs):
         if header: w.writerow(header)
         w.writerows(rows)
     return path
-
-def run(capsys, *args):
-    "Exit code, standard output and standard error of a command"
-    capsys.readouterr()
-    try: code = main([str(a) for a in args])
-    except SystemExit as e: code = e.code
-    o = capsys.readouterr()
-    assert 'Traceback' not in o.err
-    return code,o.out,o.err
 
 PLAIN = ('--no-pretrained', '--epochs-lm', 0) # what is looked at here needs no weights and no language model
 def train(capsys, source, *more, out='m.tnb'): return run(capsys, 'train', source, '--epochs', 1, *PLAIN, '--out', out, *more)

@@ -3,9 +3,9 @@ import json, os, random, subprocess, sys, time
 from pathlib import Path
 
 import numpy as np, pandas as pd, pytest, torch
+from commands import run
 from textnb.base import load_archive
 from textnb.command import open_model, read_settings
-from textnb.command.parser import main
 
 PLAIN = ('--no-pretrained', '--epochs-lm', 0) # random weights, and no language model: fast
 TOPICS = dict(food='soup bread cheese pasta'.split(), music='song choir violin drum'.split(), travel='train ticket hotel bus'.split())
@@ -21,15 +21,6 @@ def topics(n=360, seed=0):
 def table(path, rows, columns=('text','label')):
     pd.DataFrame(rows, columns=columns).to_csv(path, index=False)
     return path
-
-def run(capsys, *args):
-    "Exit code, standard output and standard error of a command"
-    capsys.readouterr()
-    try: code = main([str(a) for a in args])
-    except SystemExit as e: code = e.code
-    o = capsys.readouterr()
-    assert 'Traceback' not in o.err
-    return code, o.out, o.err
 
 def train(capsys, source, *more, out='m.tnb'): return run(capsys, 'train', source, *PLAIN, '--out', out, *more)
 

@@ -9,13 +9,13 @@ __all__ = ['FORMAT', 'record_fields', 'set_titles', 'method_titles', 'right_of',
            'interval', 'markdown_table', 'accuracy_table', 'compare', 'difference_table', 'by_labels', 'cost_table']
 
 # %% ../nbs/10_lessons/09_results.ipynb #b5b59fdb
-import base64, math
+import base64
 from binascii import Error as Base64Error
 
 import numpy as np
 
 from .base import load_json, Md
-from .command import compare_right
+from .command import compare_right, share_interval
 
 # %% ../nbs/10_lessons/09_results.ipynb #a4b2c100
 FORMAT = 'textnb.results'
@@ -87,9 +87,7 @@ def interval(
     z:float=1.96, # standard deviations; 1.96 for 95 %
 )->tuple: # lower and upper end
     "The true accuracies that `accuracy` on `n` texts is in keeping with ([Wilson, 1927](https://doi.org/10.2307/2276774))"
-    middle = (accuracy+z*z/(2*n))/(1+z*z/n)
-    half = z/(1+z*z/n)*math.sqrt(accuracy*(1-accuracy)/n+z*z/(4*n*n))
-    return middle-half, middle+half
+    return tuple(share_interval(accuracy*n, n, z))
 
 # %% ../nbs/10_lessons/09_results.ipynb #5c5fbf14
 set_titles = {'mr':'MR', 'subj':'SUBJ', 'trec':'TREC-6', 'movie':'Movie snippets', 'amazon':'Amazon snippets',

@@ -18,8 +18,8 @@ from fastcore.basics import patch
 
 from ..base import best_dtype, defaults, listed, load_json, save_json, set_seed
 from ..models import arch_named, named_config
-from ..text import build_store, csv_texts, folder_texts, LMLoader, parquet_texts, TextLMDataBunch, Texts
-from ..text import TokenStore, Vocab
+from ..text import build_store, csv_texts, folder_texts, join_stores, LMLoader, parquet_texts, TextLMDataBunch
+from ..text import Texts, TokenStore, Vocab
 from ..train import CheckpointCallback, StopAfterNBatches
 from .weights import *
 from .pretrained import *
@@ -98,12 +98,6 @@ def _renumbered(store, vocab):
     new = np.array(vocab.numericalize(store.vocab.itos), np.uint16 if len(vocab)<=2**16 else np.int32)
     return TokenStore(new[np.asarray(store.ids)], store.offsets, vocab)
 
-def _joined(stores):
-    "One store of the documents in `stores`, which have the same vocabulary"
-    ends = np.cumsum([0]+[o.n_tokens for o in stores])
-    offsets = np.concatenate([[0], *(o.offsets[1:]+e for o,e in zip(stores, ends))])
-    return TokenStore(np.concatenate([o.ids for o in stores]), offsets, stores[0].vocab)
-
 def _kept_aside(store, seed):
     "Which documents of `store` are to be measured on, drawn by `seed`: one truth value each"
     if len(store)<2: raise ValueError('there is only one text, and one has to stay aside to measure on: give more')
@@ -164,7 +158,7 @@ def prepare(self:Pretraining,
     if None in stores:
         parts = [numbered_source(o, self.work, self.args['text_col'], n_workers) for o in self.sources]
         vocab = mixed_vocab(parts, shares, self.args['max_vocab'])
-        whole = _joined([_renumbered(o, vocab) for o in parts])
+        whole = join_stores([_renumbered(o, vocab) for o in parts])
         aside = _kept_aside(whole, self.args['seed'])
         for f,some in zip(files, (~aside, aside)): whole.take(some).save(f, key)
         stores = [_found(f, key) for f in files]

@@ -7,21 +7,16 @@ from pathlib import Path
 import torch
 
 from textnb.base import best_dtype
-from textnb.learn import KeepBest, SavedWeights, find_pretrained, fine_tune_classifier, fine_tuning_data, plan_training
-from textnb.models import model_meta, named_config
+from textnb.learn import KeepBest, fine_tune_classifier, fine_tuning_data, plan_training, pretrained_words
 from tools.results.baselines import Clock, Outcome
 
 ARCH, CONFIG = 'AWD_LSTM', 'small'
-
-def known_words():
-    "The words of the weights in the package"
-    return SavedWeights.read(find_pretrained(ARCH, {**model_meta(ARCH)['config_lm'], **named_config(ARCH, CONFIG)}).path).words
 
 def fine_tune(train, seed, unlabelled, folder, direction='forward', pretrained=True, **changes):
     "The learner of `fine_tune_classifier`, with its own plan, or with one that differs in `changes`"
     args = dict(direction=direction, pretrained=pretrained, unlabelled=unlabelled, seed=seed, silent=True)
     if not changes: return fine_tune_classifier(train, path=folder, **args)
-    data = fine_tuning_data(train, known=known_words() if pretrained else [], unlabelled=unlabelled, seed=seed, path=folder)
+    data = fine_tuning_data(train, known=pretrained_words(ARCH, CONFIG, pretrained), unlabelled=unlabelled, seed=seed, path=folder)
     tokens = data.train_ds.x.store.n_tokens+sum(len(o.split()) for o in unlabelled)
     plan = plan_training(len(data.train_ds), tokens, data.c, pretrained)
     learn = fine_tune_classifier(data, plan=replace(plan, **changes), **args)
